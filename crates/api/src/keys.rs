@@ -1,0 +1,44 @@
+//! Every annotation, label, finalizer and well-known name (compat §2.1, §13).
+
+/// Annotation on a Service: the opt-in, with the value [`OPT_IN_VALUE`].
+pub const OPT_IN: &str = "lb.kubesphere.io/v1alpha1";
+/// The one value of [`OPT_IN`] that counts.
+pub const OPT_IN_VALUE: &str = "openelb";
+/// Annotation on a Service: the pool that the user wants. Label on a Service: the pool that it has.
+pub const POOL: &str = "eip.openelb.kubesphere.io/v1alpha2";
+/// Annotation on a Service: the address that the user wants; before `spec.loadBalancerIP`.
+pub const ADDRESS: &str = "eip.openelb.kubesphere.io/v1alpha1";
+/// Annotation on a Service: protocol, read by OpenELB before 0.6 only. The pool decides.
+pub const PROTOCOL: &str = "protocol.openelb.kubesphere.io/v1alpha1";
+/// Annotation on an Eip: the cluster's default pool, with the value `true`.
+pub const DEFAULT_POOL: &str = "eip.openelb.kubesphere.io/is-default-eip";
+/// Annotation on an Eip: delete it although Services use it, with the value `true`.
+pub const FORCE_DELETE: &str = "openelb.io/force-delete";
+/// `spec.loadBalancerClass` of Services that are ours without an annotation.
+pub const CLASS: &str = "openelb.io/oxelb";
+/// Annotation on a Service: NodeProxy mode, which bypasses addresses and speakers (compat §7).
+pub const NODE_PROXY: &str = "node-proxy.openelb.kubesphere.io/type";
+
+/// Finalizer that OpenELB put on Services; we only remove it.
+pub const LEGACY_SERVICE_FINALIZER: &str = "finalizer.lb.kubesphere.io/v1alpha1";
+/// Finalizer that OpenELB put on Eips; we only remove it.
+pub const LEGACY_POOL_FINALIZER: &str = "finalizer.ipam.kubesphere.io/v1alpha1";
+
+/// Label on a Node: keep load balancers off it.
+pub const EXCLUDE_NODE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+/// Label on an EndpointSlice: the name of its Service.
+pub const SLICE_SERVICE: &str = "kubernetes.io/service-name";
+
+/// Condition on a Service: it has the addresses that it asked for, or why not.
+pub const ADDRESS_ASSIGNED: &str = "openelb.io/AddressAssigned";
+/// Condition on a Service: some node announces its addresses, or why none does.
+pub const ANNOUNCED: &str = "openelb.io/Announced";
+
+/// The namespace of everything that oxelb runs, unless `OPENELB_NAMESPACE` says otherwise.
+pub const NAMESPACE: &str = "openelb-system";
+/// The Secret, and its key, that authenticates speakers to each other.
+pub const MEMBERLIST_SECRET: &str = "memberlist";
+/// The key in [`MEMBERLIST_SECRET`].
+pub const MEMBERLIST_KEY: &str = "key";
+/// The Lease that the leading controller holds.
+pub const CONTROLLER_LEASE: &str = "openelb-controller";

@@ -1,0 +1,78 @@
+//! The Speaker: what one node says of itself. Written by that node alone, and only when something changed.
+
+use crate::condition::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What the speaker on a node owns, and what on that node is in its way. Nobody writes it by hand.
+#[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[kube(
+    group = "oxelb.io",
+    version = "v1alpha1",
+    kind = "Speaker",
+    plural = "speakers",
+    singular = "speaker",
+    derive = "PartialEq",
+    derive = "Default",
+    status = "SpeakerStatus",
+    printcolumn = r#"{"name":"owns","type":"integer","jsonPath":".status.owns"}"#,
+    printcolumn = r#"{"name":"alive","type":"string","jsonPath":".status.conditions[?(@.type==\"Alive\")].status"}"#,
+    printcolumn = r#"{"name":"trouble","type":"string","jsonPath":".status.warnings[0].reason"}"#,
+    printcolumn = r#"{"name":"version","type":"string","jsonPath":".status.version"}"#
+)]
+pub struct SpeakerSpec {}
+
+/// What the node says.
+#[derive(Debug, Clone, PartialEq, Default, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SpeakerStatus {
+    /// The version of oxelb that runs there.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// How many addresses it owns.
+    #[serde(default)]
+    pub owns: i64,
+    /// The addresses that it owns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<OwnedAddress>,
+    /// The node's own addresses, by interface.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub interfaces: BTreeMap<String, Vec<String>>,
+    /// What on this node is in the way, with the mend.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
+    /// Standard conditions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// An address that a node answers for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnedAddress {
+    /// The address.
+    pub address: String,
+    /// The pool that it comes from.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pool: String,
+    /// The interfaces on which it is announced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interfaces: Vec<String>,
+    /// Since when, RFC 3339.
+    pub since: String,
+}
+
+/// Something on the node that keeps addresses from working.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Warning {
+    /// Why, in one CamelCase word: InterfaceMissing, KernelAnswers, OutsideSubnet, AddressOnNode, …
+    pub reason: String,
+    /// The pool that it is about, when it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// In plain words: what, where, and the mend.
+    pub message: String,
+}

@@ -1,0 +1,1 @@
+//! ARP and NDP: answering and announcing.

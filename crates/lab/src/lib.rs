@@ -1,0 +1,1 @@
+//! Hosts in network namespaces, a real control plane, the demo and the benchmarks.

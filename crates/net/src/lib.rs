@@ -1,0 +1,1 @@
+//! The kernel: packet sockets, netlink, deadlines.

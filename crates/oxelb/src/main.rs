@@ -1,0 +1,2 @@
+//! The program `oxelb`.
+fn main() {}

@@ -1,0 +1,190 @@
+//! What is read and what is written.
+
+use api::{Condition, Eip, EipStatus, EndpointSlice, Node, Scope, Service, ServiceKey, SliceKey, Speaker, SpeakerStatus};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Which objects a reader wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interest {
+    /// Which Services are ours.
+    pub scope: Scope,
+    /// Where oxelb itself runs: the namespace of the Secret `memberlist`.
+    pub namespace: String,
+    /// Namespaces with their labels.
+    pub namespaces: bool,
+    /// Nodes.
+    pub nodes: bool,
+    /// EndpointSlices of the Services that the reader names as it goes.
+    pub slices: bool,
+    /// What the speakers say.
+    pub speakers: bool,
+    /// The key that authenticates speakers.
+    pub memberlist: bool,
+}
+
+/// What was read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// An object appeared, changed or went away.
+    Change(Change),
+    /// Everything that there was at the start has been read. Comes once.
+    Synced,
+    /// Whether the place where objects come from can be read now; with the reason when not.
+    Reachable(Result<(), String>),
+}
+
+/// A change of one object. What is gone while a watch was interrupted comes as `Delete` too.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// It is new or different.
+    Apply(Object),
+    /// It is gone, or not of interest any more.
+    Delete(ObjectRef),
+}
+
+/// An object, reduced to what oxelb reads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Object {
+    /// A pool as written, without managed fields; it may be invalid.
+    Pool(Box<Eip>),
+    /// A Service that is or was ours.
+    Service(Box<Service>),
+    /// A Node.
+    Node(Node),
+    /// An EndpointSlice.
+    Slice(EndpointSlice),
+    /// A Namespace.
+    Namespace(Namespace),
+    /// A Speaker.
+    Speaker(Box<Speaker>),
+    /// The keys that authenticate speakers, the current one first. Never empty.
+    Memberlist(Vec<Vec<u8>>),
+}
+
+/// A Namespace and its labels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespace {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Which object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ObjectRef {
+    /// An Eip.
+    Pool(String),
+    /// A Service.
+    Service(ServiceKey),
+    /// A Node.
+    Node(String),
+    /// An EndpointSlice.
+    Slice(SliceKey),
+    /// A Namespace.
+    Namespace(String),
+    /// A Speaker.
+    Speaker(String),
+    /// The Secret `memberlist`.
+    Memberlist,
+}
+
+impl Object {
+    /// Which object this is.
+    pub fn reference(&self) -> ObjectRef {
+        match self {
+            Object::Pool(o) => ObjectRef::Pool(o.metadata.name.clone().unwrap_or_default()),
+            Object::Service(o) => ObjectRef::Service(o.key.clone()),
+            Object::Node(o) => ObjectRef::Node(o.name.clone()),
+            Object::Slice(o) => ObjectRef::Slice(o.key.clone()),
+            Object::Namespace(o) => ObjectRef::Namespace(o.name.clone()),
+            Object::Speaker(o) => ObjectRef::Speaker(o.metadata.name.clone().unwrap_or_default()),
+            Object::Memberlist(_) => ObjectRef::Memberlist,
+        }
+    }
+}
+
+/// A write. Each is one request, and changes only what is named.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    /// Addresses, label and conditions of a Service.
+    Service(ServicePatch),
+    /// The whole status of a pool.
+    PoolStatus {
+        /// The Eip's name.
+        name: String,
+        /// Its new status.
+        status: Box<EipStatus>,
+    },
+    /// Remove a finalizer that OpenELB left on a pool.
+    PoolFinalizer {
+        /// The Eip's name.
+        name: String,
+    },
+    /// Make the Secret `memberlist` with this key, unless there is one.
+    Memberlist {
+        /// The key.
+        key: Vec<u8>,
+    },
+    /// The status of this node's Speaker, which is made when it is missing.
+    Speaker {
+        /// The node's name.
+        node: String,
+        /// Its new status.
+        status: Box<SpeakerStatus>,
+    },
+    /// An event that users see in `kubectl describe`. In a folder it is only logged.
+    Event {
+        /// About which object: an Eip or a Service.
+        about: ObjectRef,
+        /// Its UID, when known.
+        uid: String,
+        /// `OpenELBController`, …: who says so (compat §2.6).
+        component: &'static str,
+        /// Something went wrong.
+        warning: bool,
+        /// As OpenELB had it (compat §2.6).
+        reason: &'static str,
+        /// In plain words.
+        message: String,
+    },
+}
+
+/// What is to be changed on one Service, in one atomic request. It fails with [`WriteError::Conflict`] when the
+/// Service is not the version that was read any more, so that no write rests on a stale view.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ServicePatch {
+    /// Which Service.
+    pub key: ServiceKey,
+    /// The version that was read.
+    pub resource_version: String,
+    /// The whole of `status.loadBalancer.ingress`, with `ipMode: VIP`; `None` leaves it alone.
+    pub ingress: Option<Vec<IpAddr>>,
+    /// The pool label: `Some(None)` removes it; `None` leaves it alone.
+    pub pool_label: Option<Option<String>>,
+    /// Conditions to set, by type; others stay.
+    pub conditions: Vec<Condition>,
+    /// Types of conditions to remove.
+    pub remove_conditions: Vec<String>,
+    /// Remove OpenELB's finalizer.
+    pub remove_finalizer: bool,
+}
+
+/// Why a write did not happen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// The object has changed since it was read; the change is on its way.
+    #[error("it has changed since it was read")]
+    Conflict,
+    /// The object is gone.
+    #[error("it is gone")]
+    Gone,
+    /// Not now: the API server cannot be reached, is overloaded, or an answer did not come. Try again.
+    #[error("the API server did not take it: {0}")]
+    Unavailable(String),
+    /// Not so: forbidden or invalid. Trying again does not help until somebody changes something.
+    #[error("the API server refused it: {0}")]
+    Refused(String),
+}

@@ -1,0 +1,1 @@
+//! Runs the protocol engines on one node.
