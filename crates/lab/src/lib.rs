@@ -1,1 +1,18 @@
 //! Hosts in network namespaces, a real control plane, the demo and the benchmarks.
+//!
+//! ```text
+//! sandbox   one process tree with its own mounts, pids and network: when it ends, all of it ends
+//!   host    a machine: network namespace, links, addresses, faults, processes
+//!   kube    etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubectl
+//!   node    a Kubernetes node on a host: kube-proxy, pods as processes      (fast, most tests)
+//!   kubelet a Kubernetes node on a host: kubelet, containerd, CNI           (real, slower)
+//!   client  somebody outside the cluster who asks, and measures what comes back
+//! ```
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the lab is a program that talks to people")]
+
+pub mod client;
+pub mod host;
+pub mod process;
+pub mod sandbox;
+pub mod suite;
+pub mod wait;

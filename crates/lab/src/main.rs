@@ -1,0 +1,3 @@
+//! `lab`: the demo and the benchmarks.
+
+fn main() {}
