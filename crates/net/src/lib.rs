@@ -1,1 +1,20 @@
-//! The kernel: packet sockets, netlink, deadlines.
+//! The kernel: packet sockets, netlink, deadlines. Nothing here blocks for longer than a request to the kernel takes,
+//! nothing knows what the packets mean, and nothing but this crate is `unsafe`.
+
+mod error;
+pub mod host;
+mod netlink;
+mod packet;
+mod poller;
+mod resolve;
+mod sys;
+mod thread;
+mod udp;
+
+pub use error::Error;
+pub use netlink::{Change, LinkState, Monitor, NoRoute, Routes, Table};
+pub use packet::{Frame, PacketSocket};
+pub use poller::{Poller, Ready, Waker, now};
+pub use resolve::{Spec, Unresolved, resolve};
+pub use thread::{lock_memory, prefer_deadlines};
+pub use udp::UdpSocket;

@@ -1,0 +1,1 @@
+//! Host settings that make a pool unreachable or answered for by the kernel.

@@ -1,0 +1,8 @@
+//! Netlink: what the kernel says of the network, and what it says when it changes.
+
+mod monitor;
+mod table;
+mod wire;
+
+pub use monitor::{Monitor, NoRoute, Routes};
+pub use table::{Change, LinkState, Table};

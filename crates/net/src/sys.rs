@@ -1,0 +1,90 @@
+//! All that is unsafe: system calls and address forms for which no safe crate has a function.
+#![allow(unsafe_code)]
+
+use engine::{IfIndex, MacAddr};
+use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// `sockaddr_ll`: an interface, and the ethertype wanted from it.
+pub(crate) struct LinkAddr(libc::sockaddr_ll);
+
+impl LinkAddr {
+    pub(crate) fn new(index: IfIndex, ethertype: u16) -> LinkAddr {
+        LinkAddr(libc::sockaddr_ll {
+            sll_family: libc::AF_PACKET as u16,
+            sll_protocol: ethertype.to_be(),
+            sll_ifindex: index.0 as i32,
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 0,
+            sll_addr: [0; 8],
+        })
+    }
+}
+
+// SAFETY: the closure gets a pointer to a whole `sockaddr_ll` and its size; `self` outlives the call.
+unsafe impl SocketAddrArg for LinkAddr {
+    unsafe fn with_sockaddr<R>(&self, f: impl FnOnce(*const SocketAddrOpaque, SocketAddrLen) -> R) -> R {
+        f((&raw const self.0).cast(), size_of::<libc::sockaddr_ll>() as SocketAddrLen)
+    }
+}
+
+/// A type that a socket option may be copied from or to byte by byte.
+///
+/// # Safety
+/// Every bit pattern is a value, and the type has no padding.
+unsafe trait Plain: Copy {}
+// SAFETY: an integer.
+unsafe impl Plain for libc::c_int {}
+// SAFETY: two 32-bit integers.
+unsafe impl Plain for libc::tpacket_stats {}
+// SAFETY: an int, two shorts and eight bytes: 16 bytes without a gap.
+unsafe impl Plain for libc::packet_mreq {}
+
+fn set<T: Plain>(fd: impl AsFd, level: i32, option: i32, value: &T) -> io::Result<()> {
+    let len = size_of::<T>() as libc::socklen_t;
+    // SAFETY: `value` is readable for `len` bytes, and the descriptor is borrowed for the call.
+    let rc = unsafe { libc::setsockopt(fd.as_fd().as_raw_fd(), level, option, (&raw const *value).cast(), len) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sets an option of packet sockets that is a number.
+pub(crate) fn set_packet(fd: impl AsFd, option: i32, value: i32) -> io::Result<()> {
+    set(fd, libc::SOL_PACKET, option, &value)
+}
+
+/// Joins or leaves a multicast group of an Ethernet device.
+pub(crate) fn packet_membership(fd: impl AsFd, index: IfIndex, group: MacAddr, join: bool) -> io::Result<()> {
+    let mut address = [0; 8];
+    address[..6].copy_from_slice(&group.0);
+    let request = libc::packet_mreq {
+        mr_ifindex: index.0 as i32,
+        mr_type: libc::PACKET_MR_MULTICAST as u16,
+        mr_alen: 6,
+        mr_address: address,
+    };
+    let option = if join { libc::PACKET_ADD_MEMBERSHIP } else { libc::PACKET_DROP_MEMBERSHIP };
+    set(fd, libc::SOL_PACKET, option, &request)
+}
+
+/// Frames that the kernel dropped because the socket's buffer was full, since the last call.
+pub(crate) fn packet_drops(fd: impl AsFd) -> io::Result<u32> {
+    let mut stats = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+    let mut len = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+    let raw = fd.as_fd().as_raw_fd();
+    // SAFETY: `stats` is writable for `len` bytes, and any bytes make a value of it.
+    let rc = unsafe {
+        libc::getsockopt(raw, libc::SOL_PACKET, libc::PACKET_STATISTICS, (&raw mut stats).cast(), &raw mut len)
+    };
+    if rc == 0 { Ok(stats.tp_drops) } else { Err(io::Error::last_os_error()) }
+}
+
+/// SCHED_FIFO for the calling thread; children do not inherit it.
+pub(crate) fn fifo(priority: i32) -> io::Result<()> {
+    let parameter = libc::sched_param { sched_priority: priority };
+    // SAFETY: the parameter is a whole `sched_param`; thread 0 is the calling one.
+    let rc = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameter) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

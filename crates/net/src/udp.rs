@@ -1,0 +1,132 @@
+//! The UDP socket that carries heartbeats.
+
+use crate::Error;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+/// DSCP CS6, network control (RFC 4594 §3.1), as the whole octet.
+const NETWORK_CONTROL: u32 = 0xc0;
+/// The highest priority in the host's own queues that needs no capability (TC_PRIO_INTERACTIVE).
+const PRIORITY: u32 = 6;
+const BUFFER: usize = 1024 * 1024;
+
+/// A UDP socket that has its port for itself.
+#[derive(Debug)]
+pub struct UdpSocket(std::net::UdpSocket);
+
+impl UdpSocket {
+    /// Binds exclusively: it fails with [`Error::Taken`] while any other process has the port. `[::]` serves IPv4 too,
+    /// and falls back to `0.0.0.0` where the kernel has no IPv6.
+    pub fn bind(address: SocketAddr) -> Result<UdpSocket, Error> {
+        match open(address) {
+            Ok(socket) => Ok(UdpSocket(socket.into())),
+            Err(e) if e.raw_os_error() == Some(libc::EAFNOSUPPORT) && address.ip().is_unspecified() => {
+                UdpSocket::bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()))
+            }
+            Err(e) if e.kind() == ErrorKind::AddrInUse => Err(Error::Taken { address, by: holder(address.port()) }),
+            Err(e) => Err(Error::kernel(format!("bind UDP {address}"), e)),
+        }
+    }
+
+    /// The address that it is bound to.
+    pub fn local_addr(&self) -> Result<SocketAddr, Error> {
+        self.0.local_addr().map_err(|e| Error::kernel("read a socket's address", e))
+    }
+
+    /// Sends one datagram. It may fail because nothing can be queued now; then the datagram is lost.
+    pub fn send_to(&self, data: &[u8], to: SocketAddr) -> Result<(), Error> {
+        let wire = match (self.0.local_addr(), to.ip()) {
+            (Ok(SocketAddr::V6(_)), IpAddr::V4(ip)) => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
+            _ => to,
+        };
+        self.0.send_to(data, wire).map_err(|e| Error::kernel(format!("send UDP to {to}"), e))?;
+        Ok(())
+    }
+
+    /// The next datagram's length and sender; `None` when there is none now. What does not fit into the buffer is
+    /// lost: give it 65,536 bytes.
+    pub fn recv_from(&self, buffer: &mut [u8]) -> Result<Option<(usize, SocketAddr)>, Error> {
+        match self.0.recv_from(buffer) {
+            // A sender over IPv4 is named by its IPv4 address also on a socket for both families.
+            Ok((len, from)) => Ok(Some((len, SocketAddr::new(from.ip().to_canonical(), from.port())))),
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
+            Err(e) => Err(Error::kernel("receive UDP", e)),
+        }
+    }
+}
+
+impl AsFd for UdpSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn open(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+        socket.set_tclass_v6(NETWORK_CONTROL)?;
+    }
+    // On a socket for both families this is what its IPv4 packets carry.
+    socket.set_tos_v4(NETWORK_CONTROL)?;
+    // After the TOS, which sets the priority too, to a lower one.
+    socket.set_priority(PRIORITY)?;
+    let _ = socket.set_recv_buffer_size(BUFFER);
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Who has the port, as far as /proc shows it: a process of another container is not seen.
+fn holder(port: u16) -> String {
+    let tables = ["/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"].map(std::fs::read_to_string);
+    let inodes: Vec<String> = tables.iter().flatten().flat_map(|table| inodes(table, port)).collect();
+    inodes
+        .iter()
+        .find_map(|inode| process(inode))
+        .unwrap_or_else(|| "a process that cannot be seen from here".to_owned())
+}
+
+/// The sockets bound to the port, of the text of /proc/net/udp or udp6.
+fn inodes(table: &str, port: u16) -> Vec<String> {
+    let suffix = format!(":{port:04X}");
+    let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| row.get(1).is_some_and(|local| local.ends_with(&suffix)))
+        .filter_map(|row| row.get(9).map(|inode| (*inode).to_owned()))
+        .collect()
+}
+
+/// The process that has this socket open.
+fn process(inode: &str) -> Option<String> {
+    let wanted = format!("socket:[{inode}]");
+    for process in std::fs::read_dir("/proc").ok()?.flatten() {
+        let pid = process.file_name().to_string_lossy().parse::<u32>().ok();
+        let open = std::fs::read_dir(process.path().join("fd"));
+        let (Some(pid), Ok(mut open)) = (pid, open) else { continue };
+        let has = |entry: io::Result<std::fs::DirEntry>| {
+            entry.and_then(|e| std::fs::read_link(e.path())).is_ok_and(|target| target == Path::new(&wanted))
+        };
+        if open.any(has) {
+            let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            return Some(format!("process {pid} ({})", name.trim()));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sockets_of_a_port_are_found_in_the_kernels_table() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n\
+                     45: 00000000:1F0A 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 8312 2 0 0\n\
+                     46: 0100007F:1F0B 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 8313 2 0 0\n";
+        assert_eq!(inodes(table, 7946), ["8312"]);
+        assert!(inodes(table, 53).is_empty());
+    }
+}
