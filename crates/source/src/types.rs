@@ -1,6 +1,8 @@
 //! What is read and what is written.
 
-use api::{Condition, Eip, EipStatus, EndpointSlice, Node, Scope, Service, ServiceKey, SliceKey, Speaker, SpeakerStatus};
+use api::{
+    Condition, Eip, EipStatus, EndpointSlice, Node, Scope, Service, ServiceKey, SliceKey, Speaker, SpeakerStatus,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -33,6 +35,16 @@ pub enum Event {
     Synced,
     /// Whether the place where objects come from can be read now; with the reason when not.
     Reachable(Result<(), String>),
+    /// All EndpointSlices of this Service, which the reader needs, have been read: those that came before this are all
+    /// that it has. Comes again after it was not needed for a while.
+    SlicesRead(ServiceKey),
+    /// A file of the folder cannot be understood; what it last said well stays. Never comes from a cluster.
+    Broken {
+        /// Its name in the folder.
+        file: String,
+        /// What is wrong, with the line where it is known; `None` when the file is good again or gone.
+        message: Option<String>,
+    },
 }
 
 /// A change of one object. What is gone while a watch was interrupted comes as `Delete` too.
@@ -47,7 +59,7 @@ pub enum Change {
 /// An object, reduced to what oxelb reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Object {
-    /// A pool as written, without managed fields; it may be invalid.
+    /// A pool as written, without managed fields and resource version; it may be invalid.
     Pool(Box<Eip>),
     /// A Service that is or was ours.
     Service(Box<Service>),
@@ -57,7 +69,7 @@ pub enum Object {
     Slice(EndpointSlice),
     /// A Namespace.
     Namespace(Namespace),
-    /// A Speaker.
+    /// A Speaker, without managed fields and resource version.
     Speaker(Box<Speaker>),
     /// The keys that authenticate speakers, the current one first. Never empty.
     Memberlist(Vec<Vec<u8>>),
@@ -111,7 +123,7 @@ impl Object {
 pub enum Write {
     /// Addresses, label and conditions of a Service.
     Service(ServicePatch),
-    /// The whole status of a pool.
+    /// The whole status of a pool. Conditions without a transition time change now.
     PoolStatus {
         /// The Eip's name.
         name: String,
@@ -128,7 +140,8 @@ pub enum Write {
         /// The key.
         key: Vec<u8>,
     },
-    /// The status of this node's Speaker, which is made when it is missing.
+    /// The status of this node's Speaker, which is made when it is missing. Conditions without a transition time change
+    /// now.
     Speaker {
         /// The node's name.
         node: String,
@@ -164,12 +177,27 @@ pub struct ServicePatch {
     pub ingress: Option<Vec<IpAddr>>,
     /// The pool label: `Some(None)` removes it; `None` leaves it alone.
     pub pool_label: Option<Option<String>>,
-    /// Conditions to set, by type; others stay.
+    /// Conditions to set, by type; others stay. One without a transition time changes now
+    /// ([`ServicePatch::set_condition`]).
     pub conditions: Vec<Condition>,
     /// Types of conditions to remove.
     pub remove_conditions: Vec<String>,
     /// Remove OpenELB's finalizer.
     pub remove_finalizer: bool,
+}
+
+impl ServicePatch {
+    /// A patch of the Service as it was read, that changes nothing yet.
+    pub fn of(service: &Service) -> ServicePatch {
+        let resource_version = service.resource_version.clone();
+        ServicePatch { key: service.key.clone(), resource_version, ..ServicePatch::default() }
+    }
+
+    /// Sets a condition; while its status stays what `service` has, it keeps its transition time.
+    pub fn set_condition(&mut self, service: &Service, condition: Condition) {
+        let before = service.condition(&condition.type_);
+        self.conditions.push(condition.stamped(before, ""));
+    }
 }
 
 /// Why a write did not happen.

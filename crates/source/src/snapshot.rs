@@ -1,0 +1,149 @@
+//! What was read last, kept on disk: a speaker starts from it when the API server cannot be reached.
+
+use crate::types::Object;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Write};
+use std::path::Path;
+
+/// Rises whenever an older oxelb could not read what a newer one wrote, or the other way round.
+const VERSION: u32 = 1;
+
+#[derive(Serialize)]
+struct Saved<'a> {
+    version: u32,
+    objects: &'a [Object],
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+#[derive(Deserialize)]
+struct Loaded {
+    objects: Vec<Object>,
+}
+
+/// Why a snapshot was not saved or loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The file cannot be written or read. A missing file is of kind `NotFound`.
+    #[error("the snapshot {path}: {error}")]
+    Io {
+        /// Which file.
+        path: String,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The file is not a snapshot.
+    #[error("the snapshot {path} is damaged ({error}); remove it")]
+    Damaged {
+        /// Which file.
+        path: String,
+        /// Where it stops to make sense.
+        error: serde_json::Error,
+    },
+    /// Another version of oxelb wrote it.
+    #[error("the snapshot {path} is of version {version}, and this oxelb reads version {VERSION}; remove it")]
+    Version {
+        /// Which file.
+        path: String,
+        /// The version that it has.
+        version: u32,
+    },
+}
+
+/// Saves the objects so that, whenever the machine stops, either the old or the new snapshot is whole.
+pub fn save(path: &Path, objects: &[Object]) -> Result<(), SnapshotError> {
+    let write = || {
+        let temp = path.with_extension("tmp");
+        let mut file = BufWriter::new(File::create(&temp)?);
+        serde_json::to_writer(&mut file, &Saved { version: VERSION, objects })?;
+        file.flush()?;
+        file.get_ref().sync_all()?;
+        std::fs::rename(&temp, path)?;
+        match path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            Some(folder) => File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
+    };
+    write().map_err(|error| SnapshotError::Io { path: path.display().to_string(), error })
+}
+
+/// Loads what was saved last.
+pub fn load(path: &Path) -> Result<Vec<Object>, SnapshotError> {
+    let name = || path.display().to_string();
+    let damaged = |error| SnapshotError::Damaged { path: name(), error };
+    let open = || File::open(path).map(BufReader::new).map_err(|error| SnapshotError::Io { path: name(), error });
+    let Version { version } = serde_json::from_reader(open()?).map_err(damaged)?;
+    if version != VERSION {
+        return Err(SnapshotError::Version { path: name(), version });
+    }
+    let loaded: Loaded = serde_json::from_reader(open()?).map_err(damaged)?;
+    Ok(loaded.objects)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Namespace;
+    use api::{Eip, EipSpec, EndpointSlice, Node, Service, ServiceKey, SliceKey, Speaker};
+
+    fn objects() -> Vec<Object> {
+        let service = Service {
+            key: ServiceKey::new("n", "s"),
+            wanted_addresses: vec![Ok("10.0.0.1".parse().unwrap()), Err("ten".into())],
+            ..Service::default()
+        };
+        let slice_key = SliceKey { namespace: "n".into(), name: "s-1".into() };
+        vec![
+            Object::Pool(Box::new(Eip::new("p", EipSpec { address: "10.0.0.0/24".into(), ..EipSpec::default() }))),
+            Object::Service(Box::new(service)),
+            Object::Node(Node { name: "a".into(), addresses: vec!["fd00::1".parse().unwrap()], ..Node::default() }),
+            Object::Slice(EndpointSlice {
+                key: slice_key,
+                service: ServiceKey::new("n", "s"),
+                nodes: Default::default(),
+            }),
+            Object::Namespace(Namespace { name: "n".into(), labels: Default::default() }),
+            Object::Speaker(Box::new(Speaker::new("a", Default::default()))),
+            Object::Memberlist(vec![vec![1, 2, 255]]),
+        ]
+    }
+
+    #[test]
+    fn what_was_saved_is_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("snapshot.json");
+        assert!(
+            matches!(load(&path), Err(SnapshotError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound)
+        );
+        save(&path, &objects()).unwrap();
+        save(&path, &objects()).unwrap();
+        assert_eq!(load(&path).unwrap(), objects());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left behind");
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("snapshot.json");
+        save(&path, &objects()).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, &text[..text.len() / 2]).unwrap();
+        assert!(matches!(load(&path), Err(SnapshotError::Damaged { .. })));
+        std::fs::write(&path, r#"{"version":2,"things":[]}"#).unwrap();
+        assert!(matches!(load(&path), Err(SnapshotError::Version { version: 2, .. })));
+    }
+
+    #[test]
+    fn a_failed_save_leaves_the_last_snapshot() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("snapshot.json");
+        save(&path, &objects()).unwrap();
+        std::fs::create_dir(path.with_extension("tmp")).unwrap(); // so that the temporary file cannot be made
+        assert!(matches!(save(&path, &[]), Err(SnapshotError::Io { .. })));
+        assert_eq!(load(&path).unwrap(), objects());
+    }
+}
