@@ -2,6 +2,7 @@
 //! nothing knows what the packets mean, and nothing but this crate is `unsafe`.
 
 mod error;
+mod groups;
 pub mod host;
 mod netlink;
 mod packet;
@@ -12,9 +13,10 @@ mod thread;
 mod udp;
 
 pub use error::Error;
+pub use groups::Groups;
 pub use netlink::{Change, LinkState, Monitor, NoRoute, Routes, Table};
-pub use packet::{Frame, PacketSocket};
-pub use poller::{Poller, Ready, Waker, now};
-pub use resolve::{Spec, Unresolved, resolve};
+pub use packet::PacketSocket;
+pub use poller::{Poller, Waker, now};
+pub use resolve::{Unresolved, resolve_names, resolve_route};
 pub use thread::{lock_memory, prefer_deadlines};
-pub use udp::UdpSocket;
+pub use udp::Udp;

@@ -15,7 +15,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 const TIMER: u64 = u64::MAX;
-const WAKER: u64 = u64::MAX - 1;
 /// The most that one wait reports. epoll hands out what is ready in turn, so a busy descriptor starves no other.
 const BATCH: usize = 64;
 
@@ -36,15 +35,6 @@ pub struct Poller {
     armed: Option<Tick>,
 }
 
-/// What ended a wait. Both can be empty: the deadline came, or a signal.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Ready {
-    /// A waker was used since the last wait.
-    pub woken: bool,
-    /// The tokens of descriptors with something to read, or with an error.
-    pub tokens: Vec<u64>,
-}
-
 /// Ends a [`Poller::wait`] from any thread; the next one when none is going on.
 #[derive(Debug, Clone)]
 pub struct Waker(Arc<OwnedFd>);
@@ -58,6 +48,9 @@ impl Waker {
 }
 
 impl Poller {
+    /// The token that stands for the [`Waker`].
+    pub const WOKEN: u64 = u64::MAX - 1;
+
     /// A poller with nothing in it but its waker.
     pub fn new() -> Result<Poller, Error> {
         let failed = |what: &'static str| move |e: Errno| Error::kernel(what, e);
@@ -67,7 +60,7 @@ impl Poller {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(failed("make an eventfd"))?;
         let poller = Poller { epoll, timer, waker: Waker(Arc::new(event)), armed: None };
         poller.add(&poller.timer, TIMER)?;
-        poller.add(&*poller.waker.0, WAKER)?;
+        poller.add(&*poller.waker.0, Poller::WOKEN)?;
         Ok(poller)
     }
 
@@ -88,9 +81,10 @@ impl Poller {
         epoll::delete(&self.epoll, fd).map_err(|e| Error::kernel("stop waiting for a descriptor", e))
     }
 
-    /// Waits until something is ready, the waker is used, or `deadline` has come: never returns for the deadline before
-    /// it. With a deadline that has passed it reports what is ready and returns at once.
-    pub fn wait(&mut self, deadline: Option<Tick>) -> Result<Ready, Error> {
+    /// Waits until something is ready, the waker is used, or `deadline` has come; gives the tokens of what is ready,
+    /// which may be none. It never returns for the deadline before it. With a deadline that has passed it reports what
+    /// is ready and returns at once.
+    pub fn wait(&mut self, deadline: Option<Tick>) -> Result<Vec<u64>, Error> {
         let at_once = deadline.is_some_and(|d| d <= now());
         if !at_once {
             self.arm(deadline)?;
@@ -103,18 +97,18 @@ impl Poller {
             Err(Errno::INTR) => 0,
             Err(e) => return Err(Error::kernel("wait for events", e)),
         };
-        let mut ready = Ready::default();
+        let mut ready = Vec::new();
         for event in &events[..found] {
             match event.data.u64() {
                 TIMER => {
                     drain(&self.timer);
                     self.armed = None;
                 }
-                WAKER => {
+                Poller::WOKEN => {
                     drain(&self.waker.0);
-                    ready.woken = true;
+                    ready.push(Poller::WOKEN);
                 }
-                token => ready.tokens.push(token),
+                token => ready.push(token),
             }
         }
         Ok(ready)

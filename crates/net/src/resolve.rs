@@ -1,18 +1,9 @@
 //! From what a pool names as its interface to the interfaces of this node.
 
-use crate::{NoRoute, Table};
+use crate::{LinkState, Monitor, NoRoute, Table};
 use engine::IfIndex;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-
-/// Where a pool is to be announced.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Spec {
-    /// On these interfaces, as far as the node has them.
-    Names(Vec<String>),
-    /// On the interface by which the node reaches this address.
-    CanReach(IpAddr),
-}
 
 /// Why a pool cannot be announced on this node.
 #[derive(Debug, thiserror::Error)]
@@ -38,29 +29,32 @@ pub enum Unresolved {
     NoRoute(#[from] NoRoute),
 }
 
-/// The interfaces that a pool is announced on; at least one. `route` asks the kernel
-/// ([`Monitor::route_to`](crate::Monitor::route_to)).
-pub fn resolve(
-    spec: &Spec,
-    table: &Table,
-    route: impl FnOnce(IpAddr) -> Result<IfIndex, NoRoute>,
-) -> Result<BTreeSet<IfIndex>, Unresolved> {
-    let found: BTreeSet<IfIndex> = match spec {
-        Spec::Names(names) => names.iter().filter_map(|n| table.index_of(n)).collect(),
-        Spec::CanReach(ip) => BTreeSet::from([route(*ip)?]),
-    };
-    let able: BTreeSet<IfIndex> = found.iter().copied().filter(|i| announces(table, *i)).collect();
-    if !able.is_empty() {
-        return Ok(able);
+/// The interfaces with these names, as far as the node has them; at least one.
+pub fn resolve_names(names: &[String], table: &Table) -> Result<BTreeSet<IfIndex>, Unresolved> {
+    let found: Vec<IfIndex> = names.iter().filter_map(|n| table.index_of(n)).collect();
+    if found.is_empty() {
+        return Err(Unresolved::NoInterface { wanted: names.to_vec(), present: present(table) });
     }
-    let present = table.links.iter().filter(|(i, _)| announces(table, **i)).map(|(_, l)| l.name.clone()).collect();
-    match (found.first(), spec) {
-        (Some(index), _) => Err(Unresolved::NotEthernet { name: table.name_of(*index), present }),
-        (None, Spec::Names(names)) => Err(Unresolved::NoInterface { wanted: names.clone(), present }),
-        (None, Spec::CanReach(ip)) => Err(NoRoute::Unreachable(*ip).into()),
+    able(&found, table)
+}
+
+/// The interface by which the node reaches `ip` now: what `can_reach:` means.
+pub fn resolve_route(ip: IpAddr, monitor: &Monitor) -> Result<BTreeSet<IfIndex>, Unresolved> {
+    able(&[monitor.route_to(ip)?], monitor.table())
+}
+
+fn able(found: &[IfIndex], table: &Table) -> Result<BTreeSet<IfIndex>, Unresolved> {
+    let announces = |i: &IfIndex| table.links.get(i).is_some_and(LinkState::announces);
+    let able: BTreeSet<IfIndex> = found.iter().copied().filter(announces).collect();
+    match found.first() {
+        Some(first) if able.is_empty() => {
+            Err(Unresolved::NotEthernet { name: table.name_of(*first), present: present(table) })
+        }
+        _ => Ok(able),
     }
 }
 
-fn announces(table: &Table, index: IfIndex) -> bool {
-    table.links.get(&index).is_some_and(|l| l.mac.is_some() && !l.loopback)
+/// The interfaces that could announce.
+fn present(table: &Table) -> Vec<String> {
+    table.links.values().filter(|l| l.announces()).map(|l| l.name.clone()).collect()
 }

@@ -15,16 +15,16 @@ const BUFFER: usize = 1024 * 1024;
 
 /// A UDP socket that has its port for itself.
 #[derive(Debug)]
-pub struct UdpSocket(std::net::UdpSocket);
+pub struct Udp(std::net::UdpSocket);
 
-impl UdpSocket {
+impl Udp {
     /// Binds exclusively: it fails with [`Error::Taken`] while any other process has the port. `[::]` serves IPv4 too,
     /// and falls back to `0.0.0.0` where the kernel has no IPv6.
-    pub fn bind(address: SocketAddr) -> Result<UdpSocket, Error> {
+    pub fn bind(address: SocketAddr) -> Result<Udp, Error> {
         match open(address) {
-            Ok(socket) => Ok(UdpSocket(socket.into())),
+            Ok(socket) => Ok(Udp(socket.into())),
             Err(e) if e.raw_os_error() == Some(libc::EAFNOSUPPORT) && address.ip().is_unspecified() => {
-                UdpSocket::bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()))
+                Udp::bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()))
             }
             Err(e) if e.kind() == ErrorKind::AddrInUse => Err(Error::Taken { address, by: holder(address.port()) }),
             Err(e) => Err(Error::kernel(format!("bind UDP {address}"), e)),
@@ -37,7 +37,7 @@ impl UdpSocket {
     }
 
     /// Sends one datagram. It may fail because nothing can be queued now; then the datagram is lost.
-    pub fn send_to(&self, data: &[u8], to: SocketAddr) -> Result<(), Error> {
+    pub fn send(&self, data: &[u8], to: SocketAddr) -> Result<(), Error> {
         let wire = match (self.0.local_addr(), to.ip()) {
             (Ok(SocketAddr::V6(_)), IpAddr::V4(ip)) => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
             _ => to,
@@ -48,7 +48,7 @@ impl UdpSocket {
 
     /// The next datagram's length and sender; `None` when there is none now. What does not fit into the buffer is
     /// lost: give it 65,536 bytes.
-    pub fn recv_from(&self, buffer: &mut [u8]) -> Result<Option<(usize, SocketAddr)>, Error> {
+    pub fn receive(&self, buffer: &mut [u8]) -> Result<Option<(usize, SocketAddr)>, Error> {
         match self.0.recv_from(buffer) {
             // A sender over IPv4 is named by its IPv4 address also on a socket for both families.
             Ok((len, from)) => Ok(Some((len, SocketAddr::new(from.ip().to_canonical(), from.port())))),
@@ -58,7 +58,7 @@ impl UdpSocket {
     }
 }
 
-impl AsFd for UdpSocket {
+impl AsFd for Udp {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -35,7 +36,7 @@ pub struct Monitor {
 #[derive(Debug)]
 pub struct Routes {
     socket: OwnedFd,
-    sequence: u32,
+    sequence: Cell<u32>,
 }
 
 /// No interface leads to an address.
@@ -114,7 +115,7 @@ impl Monitor {
     }
 
     /// See [`Routes::to`].
-    pub fn route_to(&mut self, ip: IpAddr) -> Result<IfIndex, NoRoute> {
+    pub fn route_to(&self, ip: IpAddr) -> Result<IfIndex, NoRoute> {
         self.asks.to(ip)
     }
 
@@ -159,11 +160,11 @@ impl Routes {
         let socket = open(0, SocketFlags::empty())?;
         set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))
             .map_err(|e| Error::kernel("limit the wait for answers (netlink)", e))?;
-        Ok(Routes { socket, sequence: 0 })
+        Ok(Routes { socket, sequence: Cell::new(0) })
     }
 
     /// The interface by which the kernel reaches `ip` now. What `can_reach:` means.
-    pub fn to(&mut self, ip: IpAddr) -> Result<IfIndex, NoRoute> {
+    pub fn to(&self, ip: IpAddr) -> Result<IfIndex, NoRoute> {
         let answer = self.ask(|n| wire::get_route(n, ip)).map_err(|e| match e {
             Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::INVAL | Errno::ACCESS => NoRoute::Unreachable(ip),
             other => Error::kernel(format!("ask for the route to {ip} (netlink)"), other).into(),
@@ -177,7 +178,7 @@ impl Routes {
 
     /// A whole table. Read again when it changed meanwhile; after some attempts it is taken as it is, since every
     /// change also comes as an event.
-    fn dump(&mut self, request: impl Fn(u32) -> Vec<u8>) -> Result<Vec<Message>, Error> {
+    fn dump(&self, request: impl Fn(u32) -> Vec<u8>) -> Result<Vec<Message>, Error> {
         let failed = |e: Errno| Error::kernel("read the network's state (netlink)", e);
         let mut found = Vec::new();
         for _ in 0..ATTEMPTS {
@@ -190,14 +191,15 @@ impl Routes {
         Ok(found)
     }
 
-    fn ask(&mut self, request: impl Fn(u32) -> Vec<u8>) -> Result<Vec<Message>, Errno> {
+    fn ask(&self, request: impl Fn(u32) -> Vec<u8>) -> Result<Vec<Message>, Errno> {
         self.exchange(&request).map(|(messages, _)| messages)
     }
 
     /// Sends one request and reads the answer to its end.
-    fn exchange(&mut self, request: &impl Fn(u32) -> Vec<u8>) -> Result<(Vec<Message>, bool), Errno> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let bytes = request(self.sequence);
+    fn exchange(&self, request: &impl Fn(u32) -> Vec<u8>) -> Result<(Vec<Message>, bool), Errno> {
+        let sequence = self.sequence.get().wrapping_add(1);
+        self.sequence.set(sequence);
+        let bytes = request(sequence);
         let is_dump = bytes
             .get(6..8)
             .is_some_and(|f| u16::from_ne_bytes([f[0], f[1]]) & libc::NLM_F_DUMP as u16 == libc::NLM_F_DUMP as u16);
@@ -209,11 +211,11 @@ impl Routes {
                 other => other?,
             };
             // Answers to an earlier request whose end was not waited for are passed over.
-            for envelope in wire::messages(&buffer[..len]).filter(|e| e.sequence == self.sequence) {
+            for envelope in wire::messages(&buffer[..len]).filter(|e| e.sequence == sequence) {
                 interrupted |= envelope.interrupted;
                 match envelope.message {
                     Message::Done(0) => return Ok((found, interrupted)),
-                    Message::Done(errno) => return Err(Errno::from_raw_os_error(errno)),
+                    Message::Done(errno) => return Err(errno_of(errno)),
                     Message::Other => {}
                     message => found.push(message),
                 }
@@ -240,4 +242,9 @@ fn open(groups: u32, flags: SocketFlags) -> Result<OwnedFd, Error> {
     let _ = set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
     bind(&socket, &SocketAddrNetlink::new(0, groups)).map_err(failed)?;
     Ok(socket)
+}
+
+/// rustix panics on a number that no system call returns.
+fn errno_of(number: i32) -> Errno {
+    if (1..4096).contains(&number) { Errno::from_raw_os_error(number) } else { Errno::IO }
 }

@@ -23,8 +23,8 @@ pub struct LinkState {
     pub name: String,
     /// Its further names (`ip link property add altname`).
     pub other_names: Vec<String>,
-    /// Its Ethernet address; `None` when it is not an Ethernet.
-    pub mac: Option<MacAddr>,
+    /// Its Ethernet address; zero when it is not an Ethernet.
+    pub mac: MacAddr,
     /// Switched on, and the cable or the other end is there.
     pub up: bool,
     /// In bytes.
@@ -129,6 +129,13 @@ impl Table {
     }
 }
 
+impl LinkState {
+    /// Addresses can be announced on it: it is an Ethernet and leads out of the node.
+    pub fn announces(&self) -> bool {
+        self.mac != MacAddr::ZERO && !self.loopback
+    }
+}
+
 impl From<Link> for LinkState {
     fn from(link: Link) -> LinkState {
         let has = |flag: i32| link.flags & flag as u32 != 0;
@@ -137,7 +144,7 @@ impl From<Link> for LinkState {
             loopback: has(libc::IFF_LOOPBACK),
             name: link.name,
             other_names: link.other_names,
-            mac: link.mac,
+            mac: link.mac.unwrap_or(MacAddr::ZERO),
             mtu: link.mtu,
             master: link.master,
             kind: link.kind,
