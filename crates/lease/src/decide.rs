@@ -1,0 +1,124 @@
+//! Who owns what, from what one speaker knows: a pure function.
+
+use crate::Reason;
+use crate::placement::{before, order, place};
+use engine::Tick;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// How long a candidate waits for the one to which placement gives an address, and as long again for each candidate
+/// that comes before it in placement order. When speakers agree nobody waits in vain; when they do not, because one
+/// cannot read the API server, an address must not stay without an owner for ever. Longer than a speaker that has just
+/// started listens.
+pub const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What one speaker knows.
+#[derive(Debug)]
+pub struct Situation<'a> {
+    pub now: Tick,
+    pub node: &'a str,
+    pub candidates: &'a BTreeMap<IpAddr, BTreeSet<String>>,
+    pub owned: &'a BTreeSet<IpAddr>,
+    /// The other speakers that are alive, and what they claim.
+    pub live: BTreeMap<&'a str, &'a BTreeSet<IpAddr>>,
+    /// Addresses may be taken now, not only given up.
+    pub may_take: bool,
+    /// Since when addresses have no owner.
+    pub waiting: &'a BTreeMap<IpAddr, Tick>,
+}
+
+/// What to do.
+#[derive(Debug, Default, PartialEq)]
+pub struct Decision {
+    pub lose: Vec<(IpAddr, Reason)>,
+    pub own: Vec<IpAddr>,
+    /// Addresses that this node keeps although others claim them too; they will yield.
+    pub contested: BTreeSet<IpAddr>,
+    /// Since when addresses have no owner, after this decision.
+    pub waiting: BTreeMap<IpAddr, Tick>,
+    /// When to decide anew though nothing happened.
+    pub again: Option<Tick>,
+}
+
+/// All claims of live peers by address.
+struct Claims<'a>(Vec<(IpAddr, &'a str)>);
+
+impl<'a> Claims<'a> {
+    fn new(live: &BTreeMap<&'a str, &'a BTreeSet<IpAddr>>) -> Claims<'a> {
+        let mut all: Vec<_> = live.iter().flat_map(|(node, set)| set.iter().map(|a| (*a, *node))).collect();
+        all.sort_unstable();
+        Claims(all)
+    }
+
+    fn on(&self, address: IpAddr) -> impl Iterator<Item = &'a str> {
+        let start = self.0.partition_point(|(a, _)| *a < address);
+        self.0.iter().skip(start).take_while(move |(a, _)| *a == address).map(|(_, node)| *node)
+    }
+}
+
+/// The first of the claimants in placement order.
+pub fn first<'a>(address: IpAddr, claimants: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    claimants.reduce(|a, b| if before(address, a, b) { a } else { b })
+}
+
+/// Decides. Of several claimants the first in placement order keeps an address, whether our configuration calls it a
+/// candidate or not: so both of two speakers with different configurations come to the same end.
+pub fn decide(s: &Situation<'_>) -> Decision {
+    let mut decision = Decision::default();
+    let claims = Claims::new(&s.live);
+    for address in s.owned {
+        let rival = first(*address, claims.on(*address));
+        match (s.candidates.get(address), rival) {
+            (None, _) => decision.lose.push((*address, Reason::Gone)),
+            (Some(c), _) if !c.contains(s.node) => decision.lose.push((*address, Reason::NotCandidate)),
+            (Some(_), Some(rival)) if before(*address, rival, s.node) => {
+                decision.lose.push((*address, Reason::Yielded { to: rival.to_owned() }));
+            }
+            (Some(_), Some(_)) => {
+                decision.contested.insert(*address);
+            }
+            (Some(_), None) => {}
+        }
+    }
+    if s.may_take {
+        take(s, &claims, &mut decision);
+    }
+    decision
+}
+
+fn take(s: &Situation<'_>, claims: &Claims<'_>, decision: &mut Decision) {
+    let lost: BTreeSet<IpAddr> = decision.lose.iter().map(|(address, _)| *address).collect();
+    let mut loads: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut unclaimed: BTreeMap<IpAddr, BTreeSet<&str>> = BTreeMap::new();
+    for (address, candidates) in s.candidates {
+        let alive = |c: &&str| *c == s.node || s.live.contains_key(c);
+        let candidates = candidates.iter().map(String::as_str).filter(alive);
+        let own = (s.owned.contains(address) && !lost.contains(address)).then_some(s.node);
+        match first(*address, claims.on(*address).chain(own)) {
+            Some(owner) => *loads.entry(owner).or_default() += 1,
+            None => {
+                unclaimed.insert(*address, candidates.clone().collect());
+            }
+        }
+        // Who owns nothing yet counts for the mean, or all speakers would not compute the same.
+        for candidate in candidates {
+            loads.entry(candidate).or_default();
+        }
+    }
+    let placed = place(&unclaimed, &loads);
+    for (address, candidates) in &unclaimed {
+        if !candidates.contains(s.node) {
+            continue;
+        }
+        let since = s.waiting.get(address).copied().unwrap_or(s.now);
+        let rank = order(*address, candidates.iter().copied()).iter().position(|n| *n == s.node).unwrap_or(0);
+        let turn = since + PATIENCE * u32::try_from(rank + 1).unwrap_or(u32::MAX);
+        if placed.get(address) == Some(&s.node) || turn <= s.now {
+            decision.own.push(*address);
+        } else {
+            decision.waiting.insert(*address, since);
+            decision.again = Some(decision.again.map_or(turn, |t| t.min(turn)));
+        }
+    }
+}
