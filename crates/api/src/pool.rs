@@ -44,7 +44,7 @@ pub struct Pool {
 }
 
 /// Where a pool is announced.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Interface {
     /// On these interfaces, where a node has them.
     Names(Vec<String>),

@@ -63,6 +63,9 @@ pub struct Config {
     pub keys: Vec<Key>,
     /// Who may own each address.
     pub candidates: BTreeMap<IpAddr, BTreeSet<String>>,
+    /// Addresses that this node cannot announce although it is a candidate: it has no such interface, say. The others
+    /// are told, and do not wait for it.
+    pub unable: BTreeSet<IpAddr>,
 }
 
 /// What can happen to [`Lease`].
@@ -121,6 +124,8 @@ pub enum Reason {
     },
     /// This node is not among the candidates any more.
     NotCandidate,
+    /// This node cannot announce it any more.
+    Unable,
     /// No node is to own it any more.
     Gone,
     /// This speaker was paused so long that others may have taken it.
@@ -134,6 +139,7 @@ impl fmt::Display for Reason {
         match self {
             Reason::Yielded { to } => write!(f, "{to} claims it too and comes first in placement order"),
             Reason::NotCandidate => f.write_str("this node is not a candidate any more"),
+            Reason::Unable => f.write_str("this node cannot announce it: its interface is missing here"),
             Reason::Gone => f.write_str("it is not to be announced any more"),
             Reason::Late => f.write_str("this speaker was paused, others may have taken it"),
             Reason::Left => f.write_str("this speaker leaves"),

@@ -120,8 +120,13 @@ impl Lease {
             peer.set.iter().for_each(|a| claims.entry(*a).or_default().push(node));
         }
         self.owned.iter().for_each(|a| claims.entry(*a).or_default().push(&self.config.node));
-        let owner = |(address, claimants): (IpAddr, Vec<&str>)| Some((address, first(address, claimants.into_iter())?.to_owned()));
-        View { alive: live().map(|(node, _)| node.clone()).collect(), owners: claims.into_iter().filter_map(owner).collect() }
+        let owner = |(address, claimants): (IpAddr, Vec<&str>)| {
+            Some((address, first(address, claimants.into_iter())?.to_owned()))
+        };
+        View {
+            alive: live().map(|(node, _)| node.clone()).collect(),
+            owners: claims.into_iter().filter_map(owner).collect(),
+        }
     }
 
     /// Others can be heard, or there are none.
@@ -172,7 +177,9 @@ impl Lease {
 
     /// Notices that this speaker was paused, before anything else is done.
     fn wake(&mut self, now: Tick) {
-        if !matches!(self.phase, Phase::Listening { .. } | Phase::Deciding) || self.deadline().is_none_or(|d| now <= d + LATE) {
+        if !matches!(self.phase, Phase::Listening { .. } | Phase::Deciding)
+            || self.deadline().is_none_or(|d| now <= d + LATE)
+        {
             return;
         }
         let shared = |address: &&IpAddr| {
@@ -205,7 +212,8 @@ impl Lease {
         if packet.to != self.config.node {
             return Err(Reject::NotForUs(packet.to));
         }
-        let fresh = packet.heard.boot == self.boot && self.recent.front().is_some_and(|(_, c)| packet.heard.counter >= *c);
+        let fresh =
+            packet.heard.boot == self.boot && self.recent.front().is_some_and(|(_, c)| packet.heard.counter >= *c);
         if !self.peers.contains_key(&packet.from) {
             if self.peers.values().filter(|p| !p.configured).count() >= GUESTS {
                 return Err(Reject::Stranger(packet.from));
@@ -225,7 +233,11 @@ impl Lease {
         if alive != peer.alive {
             peer.alive = alive;
             self.dirty = true;
-            self.effects.push_back(if alive { Effect::Alive(packet.from.clone()) } else { Effect::Dead(packet.from.clone()) });
+            self.effects.push_back(if alive {
+                Effect::Alive(packet.from.clone())
+            } else {
+                Effect::Dead(packet.from.clone())
+            });
         }
         if alive {
             self.dirty |= peer.learn(now, &packet);

@@ -108,7 +108,8 @@ impl Packet {
         out.extend_from_slice(&self.heard.boot.to_be_bytes());
         out.extend_from_slice(&self.heard.counter.to_be_bytes());
         out.extend_from_slice(&self.heard.set.to_be_bytes());
-        let (index, count, addresses) = self.fragment.as_ref().map_or((0, 0, &[][..]), |f| (f.index, f.count, &f.addresses));
+        let (index, count, addresses) =
+            self.fragment.as_ref().map_or((0, 0, &[][..]), |f| (f.index, f.count, &f.addresses));
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for address in addresses {
             match address {

@@ -48,21 +48,27 @@ pub(crate) fn before(address: IpAddr, node: &str, other: &str) -> bool {
 ///
 /// What is in `loads` does not move, so when a node is lost only its addresses do. Addresses with few candidates choose
 /// first.
-pub fn place<'a>(unclaimed: &BTreeMap<IpAddr, BTreeSet<&'a str>>, loads: &BTreeMap<&'a str, usize>) -> BTreeMap<IpAddr, &'a str> {
+pub fn place<'a>(
+    unclaimed: &BTreeMap<IpAddr, BTreeSet<&'a str>>,
+    loads: &BTreeMap<&'a str, usize>,
+) -> BTreeMap<IpAddr, &'a str> {
     let mut loads = loads.clone();
     for node in unclaimed.values().flatten() {
         loads.entry(node).or_default();
     }
     let total = loads.values().sum::<usize>() + unclaimed.values().filter(|c| !c.is_empty()).count();
     let most = (5 * total).div_ceil(4 * loads.len().max(1));
-    let mut turn: Vec<_> = unclaimed.iter().map(|(address, candidates)| (candidates.len(), *address, candidates)).collect();
+    let mut turn: Vec<_> =
+        unclaimed.iter().map(|(address, candidates)| (candidates.len(), *address, candidates)).collect();
     turn.sort_unstable_by_key(|(n, address, _)| (*n, *address));
     let mut placed = BTreeMap::new();
     for (_, address, candidates) in turn {
         let ranked = order(address, candidates.iter().copied());
         let load = |node: &&&str| loads.get(**node).copied().unwrap_or(0);
         // min_by_key takes the first of equals, so the order decides between them.
-        let Some(node) = ranked.iter().find(|n| load(n) < most).or_else(|| ranked.iter().min_by_key(load)) else { continue };
+        let Some(node) = ranked.iter().find(|n| load(n) < most).or_else(|| ranked.iter().min_by_key(load)) else {
+            continue;
+        };
         *loads.entry(node).or_default() += 1;
         placed.insert(address, *node);
     }

@@ -135,7 +135,11 @@ mod tests {
     fn parts_of_different_sets_never_mix() {
         let (old, new) = (addresses(300, 0), addresses(301, 0));
         let (a, b) = (Outgoing::new(&old), Outgoing::new(&new));
-        let part = |o: &Outgoing, i: u16| Fragment { index: i, count: o.parts.len() as u16, addresses: o.parts[usize::from(i)].clone() };
+        let part = |o: &Outgoing, i: u16| Fragment {
+            index: i,
+            count: o.parts.len() as u16,
+            addresses: o.parts[usize::from(i)].clone(),
+        };
         let mut slot = None;
         assert_eq!(Assembly::add(&mut slot, a.digest, &part(&a, 0)), None);
         assert_eq!(Assembly::add(&mut slot, b.digest, &part(&b, 1)), None);

@@ -1,0 +1,150 @@
+//! The snapshot of the cluster that is planned from, kept up to date object by object.
+
+use api::{EndpointSlice, InvalidPool, Node, Pool, Service, ServiceKey, SliceKey};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// All objects that decide who announces what.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    pools: BTreeMap<String, Known>,
+    services: BTreeMap<ServiceKey, Service>,
+    nodes: BTreeMap<String, Node>,
+    fallback: BTreeMap<String, Node>,
+    slices: BTreeMap<SliceKey, EndpointSlice>,
+}
+
+/// What is known of a pool.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    /// Its last valid version.
+    pool: Option<Pool>,
+    /// Why its newest version cannot be used.
+    error: Option<InvalidPool>,
+    /// It was deleted while Services had addresses of it. These keep what they have: a pool deleted by force, or while
+    /// the webhook was down, must not end what works.
+    gone: bool,
+}
+
+impl World {
+    /// A pool is new or different. One that is not valid any more stays what it was.
+    pub fn set_pool(&mut self, name: &str, pool: Result<Pool, InvalidPool>) {
+        let known = self.pools.entry(name.to_owned()).or_default();
+        known.gone = false;
+        match pool {
+            Ok(pool) => (known.pool, known.error) = (Some(pool), None),
+            Err(error) => known.error = Some(error),
+        }
+        self.forget_ghosts();
+    }
+
+    /// A pool is gone. It stays in force for the Services that have addresses of it.
+    pub fn remove_pool(&mut self, name: &str) {
+        if let Some(known) = self.pools.get_mut(name) {
+            (known.gone, known.error) = (true, None);
+        }
+        self.forget_ghosts();
+    }
+
+    /// A Service is new or different.
+    pub fn set_service(&mut self, service: Service) {
+        self.services.insert(service.key.clone(), service);
+        self.forget_ghosts();
+    }
+
+    /// A Service is gone.
+    pub fn remove_service(&mut self, key: &ServiceKey) {
+        self.services.remove(key);
+        self.forget_ghosts();
+    }
+
+    /// A Node is new or different.
+    pub fn set_node(&mut self, node: Node) {
+        self.nodes.insert(node.name.clone(), node);
+    }
+
+    /// A Node is gone.
+    pub fn remove_node(&mut self, name: &str) {
+        self.nodes.remove(name);
+    }
+
+    /// The nodes to plan with while there is no Node object, as in a folder without them: this node and its peers, as
+    /// the command line has them. All should be `ready`. Every speaker must be told the same.
+    pub fn set_fallback_nodes(&mut self, nodes: impl IntoIterator<Item = Node>) {
+        self.fallback = nodes.into_iter().map(|n| (n.name.clone(), n)).collect();
+    }
+
+    /// An EndpointSlice is new or different.
+    pub fn set_slice(&mut self, slice: EndpointSlice) {
+        self.slices.insert(slice.key.clone(), slice);
+    }
+
+    /// An EndpointSlice is gone.
+    pub fn remove_slice(&mut self, key: &SliceKey) {
+        self.slices.remove(key);
+    }
+
+    /// The Services whose EndpointSlices decide over candidates: those with policy Local and addresses.
+    pub fn needs_slices(&self) -> BTreeSet<ServiceKey> {
+        self.services().filter(|s| s.served && s.local && !s.ingress.is_empty()).map(|s| s.key.clone()).collect()
+    }
+
+    pub(crate) fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.values()
+    }
+
+    pub(crate) fn nodes(&self) -> &BTreeMap<String, Node> {
+        if self.nodes.is_empty() { &self.fallback } else { &self.nodes }
+    }
+
+    /// The nodes on which each Service has an endpoint that serves, ready or terminating.
+    pub(crate) fn endpoints(&self) -> BTreeMap<&ServiceKey, BTreeSet<&str>> {
+        let mut endpoints: BTreeMap<&ServiceKey, BTreeSet<&str>> = BTreeMap::new();
+        for slice in self.slices.values() {
+            let serving = slice.nodes.iter().filter(|(_, s)| s.ready > 0 || s.terminating > 0);
+            endpoints.entry(&slice.service).or_default().extend(serving.map(|(node, _)| node.as_str()));
+        }
+        endpoints
+    }
+
+    /// The pool of an address: that which its Services say they have, then any pool that contains it, then one that is
+    /// gone. Excluded addresses are of the pool too: they may be in use since before they were excluded.
+    pub(crate) fn pool_of(&self, address: IpAddr, services: &[&Service]) -> Option<&Pool> {
+        let contains = |gone: bool| {
+            let known = self.pools.values().filter(move |k| k.gone == gone).filter_map(|k| k.pool.as_ref());
+            known.filter(move |p| p.addresses.contains(address))
+        };
+        let said = |p: &&Pool| services.iter().any(|s| s.pool_label.as_deref() == Some(p.name.as_str()));
+        contains(false)
+            .find(said)
+            .or_else(|| contains(false).next())
+            .or_else(|| contains(true).find(said))
+            .or_else(|| contains(true).next())
+    }
+
+    /// Pools that are invalid now, why, and whether an earlier version is still in force.
+    pub(crate) fn invalid_pools(&self) -> impl Iterator<Item = (&String, &InvalidPool, bool)> {
+        self.pools.iter().filter_map(|(name, known)| Some((name, known.error.as_ref()?, known.pool.is_some())))
+    }
+
+    /// Pools that are gone but in use, and the addresses.
+    pub(crate) fn ghosts(&self) -> impl Iterator<Item = (&String, BTreeSet<IpAddr>)> {
+        self.pools.iter().filter(|(_, known)| known.gone).map(|(name, _)| (name, self.used_of(name)))
+    }
+
+    /// The addresses of Services that have no other pool than this one.
+    fn used_of(&self, pool: &str) -> BTreeSet<IpAddr> {
+        let served = self.services.values().filter(|s| s.served);
+        let of = |(ip, s): &(IpAddr, &Service)| self.pool_of(*ip, &[*s]).is_some_and(|p| p.name == pool);
+        served.flat_map(|s| s.ingress.iter().map(move |ip| (*ip, s))).filter(of).map(|(ip, _)| ip).collect()
+    }
+
+    fn forget_ghosts(&mut self) {
+        if !self.pools.values().any(|known| known.gone) {
+            return;
+        }
+        let unused: BTreeSet<String> =
+            self.ghosts().filter(|(_, used)| used.is_empty()).map(|(name, _)| name.clone()).collect();
+        self.pools.retain(|name, _| !unused.contains(name));
+    }
+}
