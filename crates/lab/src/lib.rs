@@ -11,8 +11,12 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the lab is a program that talks to people")]
 
 pub mod client;
+pub mod cluster;
 pub mod host;
+pub mod kube;
+pub mod pki;
 pub mod process;
+pub mod rest;
 pub mod sandbox;
 pub mod suite;
 pub mod wait;
