@@ -2,6 +2,7 @@
 
 use crate::Reason;
 use crate::placement::{before, order, place};
+use crate::statement::Statement;
 use engine::Tick;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -19,9 +20,10 @@ pub struct Situation<'a> {
     pub now: Tick,
     pub node: &'a str,
     pub candidates: &'a BTreeMap<IpAddr, BTreeSet<String>>,
-    pub owned: &'a BTreeSet<IpAddr>,
-    /// The other speakers that are alive, and what they claim.
-    pub live: BTreeMap<&'a str, &'a BTreeSet<IpAddr>>,
+    /// What this node says of itself.
+    pub own: &'a Statement,
+    /// The other speakers that are alive, and what they say of themselves.
+    pub live: BTreeMap<&'a str, &'a Statement>,
     /// Addresses may be taken now, not only given up.
     pub may_take: bool,
     /// Since when addresses have no owner.
@@ -45,8 +47,8 @@ pub struct Decision {
 struct Claims<'a>(Vec<(IpAddr, &'a str)>);
 
 impl<'a> Claims<'a> {
-    fn new(live: &BTreeMap<&'a str, &'a BTreeSet<IpAddr>>) -> Claims<'a> {
-        let mut all: Vec<_> = live.iter().flat_map(|(node, set)| set.iter().map(|a| (*a, *node))).collect();
+    fn new(live: &BTreeMap<&'a str, &'a Statement>) -> Claims<'a> {
+        let mut all: Vec<_> = live.iter().flat_map(|(node, says)| says.owned.iter().map(|a| (*a, *node))).collect();
         all.sort_unstable();
         Claims(all)
     }
@@ -67,11 +69,12 @@ pub fn first<'a>(address: IpAddr, claimants: impl Iterator<Item = &'a str>) -> O
 pub fn decide(s: &Situation<'_>) -> Decision {
     let mut decision = Decision::default();
     let claims = Claims::new(&s.live);
-    for address in s.owned {
+    for address in &s.own.owned {
         let rival = first(*address, claims.on(*address));
         match (s.candidates.get(address), rival) {
             (None, _) => decision.lose.push((*address, Reason::Gone)),
             (Some(c), _) if !c.contains(s.node) => decision.lose.push((*address, Reason::NotCandidate)),
+            (Some(_), _) if s.own.unable.contains(address) => decision.lose.push((*address, Reason::Unable)),
             (Some(_), Some(rival)) if before(*address, rival, s.node) => {
                 decision.lose.push((*address, Reason::Yielded { to: rival.to_owned() }));
             }
@@ -92,9 +95,10 @@ fn take(s: &Situation<'_>, claims: &Claims<'_>, decision: &mut Decision) {
     let mut loads: BTreeMap<&str, usize> = BTreeMap::new();
     let mut unclaimed: BTreeMap<IpAddr, BTreeSet<&str>> = BTreeMap::new();
     for (address, candidates) in s.candidates {
-        let alive = |c: &&str| *c == s.node || s.live.contains_key(c);
-        let candidates = candidates.iter().map(String::as_str).filter(alive);
-        let own = (s.owned.contains(address) && !lost.contains(address)).then_some(s.node);
+        let says = |c: &str| if c == s.node { Some(s.own) } else { s.live.get(c).copied() };
+        let able = |c: &&str| says(c).is_some_and(|says| !says.unable.contains(address));
+        let candidates = candidates.iter().map(String::as_str).filter(able);
+        let own = (s.own.owned.contains(address) && !lost.contains(address)).then_some(s.node);
         match first(*address, claims.on(*address).chain(own)) {
             Some(owner) => *loads.entry(owner).or_default() += 1,
             None => {

@@ -37,7 +37,7 @@ mod packet;
 mod peer;
 mod placement;
 mod rejections;
-mod set;
+mod statement;
 
 pub use key::Key;
 pub use machine::{DETECTION, HEARTBEAT, Lease, View};

@@ -4,7 +4,7 @@ use crate::decide::{Decision, PATIENCE, Situation, decide, first};
 use crate::packet::{Heard, Kind, Packet, Reject, fits};
 use crate::peer::Peer;
 use crate::rejections::Rejections;
-use crate::set::{Fragment, Outgoing};
+use crate::statement::{Fragment, Outgoing, Statement};
 use crate::{Config, Effect, Input, Reason};
 use engine::{Engine, Tick};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,7 +18,7 @@ pub const DETECTION: Duration = Duration::from_millis(465);
 
 /// A heartbeat leaves up to so much early.
 const JITTER: Duration = Duration::from_millis(15);
-/// A changed set is sent at once, but not more often than this.
+/// A changed statement is sent at once, but not more often than this.
 const AT_ONCE: Duration = Duration::from_millis(50);
 /// Who comes so much later than its deadline was paused. After a heartbeat that is 450 ms at most: others cannot have
 /// taken anything before.
@@ -26,7 +26,7 @@ const LATE: Duration = Duration::from_millis(300);
 /// Goodbyes, and the time between them: packets get lost.
 const GOODBYES: u32 = 3;
 const GOODBYE_EVERY: Duration = Duration::from_millis(20);
-/// The parts of the own set that a peer gets with one heartbeat; one that is silent gets one, because it may hear us.
+/// The parts of the own statement that a peer gets with one heartbeat; one that is silent gets one, because it may hear us.
 const PARTS: usize = 32;
 const PARTS_UNHEARD: usize = 1;
 /// Speakers that are not configured, at most.
@@ -49,10 +49,11 @@ pub struct Lease {
     phase: Phase,
     config: Config,
     peers: BTreeMap<String, Peer>,
-    owned: BTreeSet<IpAddr>,
-    /// `owned`, as it is sent.
+    /// What it says of itself.
+    own: Statement,
+    /// `own`, as it is sent.
     outgoing: Outgoing,
-    /// `owned` is not in `outgoing` yet.
+    /// `own` is not in `outgoing` yet.
     changed: bool,
     /// Something happened that may lead to another decision.
     dirty: bool,
@@ -87,8 +88,8 @@ impl Lease {
             phase: Phase::Idle,
             config: Config::default(),
             peers: BTreeMap::new(),
-            owned: BTreeSet::new(),
-            outgoing: Outgoing::new(&BTreeSet::new()),
+            own: Statement::default(),
+            outgoing: Outgoing::new(&Statement::default()),
             changed: false,
             dirty: false,
             contested: BTreeSet::new(),
@@ -104,7 +105,7 @@ impl Lease {
 
     /// The addresses that this node owns.
     pub fn owned(&self) -> &BTreeSet<IpAddr> {
-        &self.owned
+        &self.own.owned
     }
 
     /// Only listens for now: it has just started or was paused, or it has peers but never got a key.
@@ -117,9 +118,9 @@ impl Lease {
         let live = || self.peers.iter().filter(|(_, p)| p.alive);
         let mut claims: BTreeMap<IpAddr, Vec<&str>> = BTreeMap::new();
         for (node, peer) in live() {
-            peer.set.iter().for_each(|a| claims.entry(*a).or_default().push(node));
+            peer.says.owned.iter().for_each(|a| claims.entry(*a).or_default().push(node));
         }
-        self.owned.iter().for_each(|a| claims.entry(*a).or_default().push(&self.config.node));
+        self.own.owned.iter().for_each(|a| claims.entry(*a).or_default().push(&self.config.node));
         let owner = |(address, claimants): (IpAddr, Vec<&str>)| {
             Some((address, first(address, claimants.into_iter())?.to_owned()))
         };
@@ -145,6 +146,11 @@ impl Lease {
         if config.keys.is_empty() {
             config.keys = std::mem::take(&mut self.config.keys);
         }
+        let unable = std::mem::take(&mut config.unable).into_iter();
+        let candidate = |a: &IpAddr| config.candidates.get(a).is_some_and(|c| c.contains(&config.node));
+        let unable: BTreeSet<IpAddr> = unable.filter(candidate).collect();
+        self.changed |= self.own.unable != unable;
+        self.own.unable = unable;
         self.config = config;
         // A node that was removed may still own addresses: while it speaks, its claims count.
         self.peers.retain(|name, peer| {
@@ -169,7 +175,7 @@ impl Lease {
     }
 
     fn lose(&mut self, address: IpAddr, reason: Reason) {
-        self.owned.remove(&address);
+        self.own.owned.remove(&address);
         self.contested.remove(&address);
         self.changed = true;
         self.effects.push_back(Effect::Lose(address, reason));
@@ -186,7 +192,7 @@ impl Lease {
             let candidates = self.config.candidates.get(address);
             candidates.is_some_and(|c| c.iter().any(|node| self.peers.contains_key(node)))
         };
-        let shared: Vec<IpAddr> = self.owned.iter().filter(shared).copied().collect();
+        let shared: Vec<IpAddr> = self.own.owned.iter().filter(shared).copied().collect();
         shared.into_iter().for_each(|address| self.lose(address, Reason::Late));
         // It was not they who were silent: we did not listen.
         self.peers.values_mut().for_each(|peer| peer.heard = now);
@@ -225,7 +231,7 @@ impl Lease {
             return Err(Reject::Replay(packet.from));
         }
         (peer.boot, peer.counter, peer.heard) = (packet.boot, packet.counter, now);
-        peer.acknowledged = packet.heard.set;
+        peer.acknowledged = packet.heard.statement;
         if !peer.configured {
             peer.to = from;
         }
@@ -249,7 +255,7 @@ impl Lease {
         if matches!(self.phase, Phase::Left { .. }) {
             return;
         }
-        for address in std::mem::take(&mut self.owned) {
+        for address in std::mem::take(&mut self.own.owned) {
             self.lose(address, Reason::Left);
         }
         let heard = self.phase != Phase::Idle && !self.peers.is_empty() && self.can_send();
@@ -309,12 +315,12 @@ impl Lease {
         // never get to know it.
         let patient_until = self.peers.values().filter(|p| p.alive).filter_map(|p| Some(p.stale_since? + PATIENCE));
         let blocked = patient_until.filter(|t| now < *t).max();
-        let live = self.peers.iter().filter(|(_, p)| p.alive).map(|(name, p)| (name.as_str(), &p.set)).collect();
+        let live = self.peers.iter().filter(|(_, p)| p.alive).map(|(name, p)| (name.as_str(), &p.says)).collect();
         let Decision { lose, own, contested, waiting, again } = decide(&Situation {
             now,
             node: &self.config.node,
             candidates: &self.config.candidates,
-            owned: &self.owned,
+            own: &self.own,
             live,
             may_take: deciding && blocked.is_none(),
             waiting: &self.waiting,
@@ -323,11 +329,11 @@ impl Lease {
             self.lose(address, reason);
         }
         for address in own {
-            self.owned.insert(address);
+            self.own.owned.insert(address);
             self.changed = true;
             self.effects.push_back(Effect::Own(address));
         }
-        for address in self.contested.difference(&contested).filter(|a| self.owned.contains(a)) {
+        for address in self.contested.difference(&contested).filter(|a| self.own.owned.contains(a)) {
             self.effects.push_back(Effect::Settled(*address));
         }
         self.contested = contested;
@@ -337,10 +343,10 @@ impl Lease {
         self.decide_again = again.or(blocked.filter(|_| deciding));
     }
 
-    /// Makes the own set ready to be sent.
+    /// Makes the own statement ready to be sent.
     fn publish(&mut self) {
         if std::mem::take(&mut self.changed) {
-            self.outgoing = Outgoing::new(&self.owned);
+            self.outgoing = Outgoing::new(&self.own);
             self.peers.values_mut().for_each(|peer| peer.cursor = 0);
         }
     }
@@ -349,7 +355,7 @@ impl Lease {
         fits(&self.config.node) && !self.config.keys.is_empty()
     }
 
-    /// Sends to every peer; parts of the own set only to those that do not know it.
+    /// Sends to every peer; parts of the own statement only to those that do not know it.
     fn send(&mut self, now: Tick, kind: Kind) {
         if !self.can_send() {
             return;
@@ -366,7 +372,7 @@ impl Lease {
             let wanted = if peer.acknowledged == self.outgoing.digest { 0 } else { most.min(parts.len()) };
             for n in 0..wanted.max(1) {
                 let index = (peer.cursor + n).checked_rem(parts.len()).unwrap_or(0);
-                let addresses = parts.get(index).filter(|_| n < wanted);
+                let part = parts.get(index).filter(|_| n < wanted);
                 let index = u16::try_from(index).unwrap_or(0);
                 self.counter += 1;
                 let packet = Packet {
@@ -375,9 +381,9 @@ impl Lease {
                     counter: self.counter,
                     from: self.config.node.clone(),
                     to: name.clone(),
-                    set: self.outgoing.digest,
-                    heard: Heard { boot: peer.boot, counter: peer.counter, set: peer.known },
-                    fragment: addresses.map(|a| Fragment { index, count, addresses: a.clone() }),
+                    statement: self.outgoing.digest,
+                    heard: Heard { boot: peer.boot, counter: peer.counter, statement: peer.known },
+                    fragment: part.map(|a| Fragment { index, count, part: a.clone() }),
                 };
                 self.effects.push_back(Effect::Send { to: peer.to, bytes: packet.encode(key) });
             }

@@ -3,14 +3,15 @@
 //! ```text
 //!  "oxlb" version:1 kind:1 boot:16 counter:8         kind: 1 heartbeat, 2 goodbye
 //!  from:1+n to:1+n                                   names of nodes, each with its length
-//!  set:8                                             digest of what the sender owns
-//!  heard-boot:16 heard-counter:8 heard-set:8         the newest that it heard from the receiver; zeros before
-//!  index:2 count:2 v4:2 v6:2 addresses               a part of the set; count 0 and no addresses where none is needed
+//!  statement:8                                       digest of what the sender says of itself
+//!  heard-boot:16 heard-counter:8 heard-statement:8   the newest that it heard from the receiver; zeros before
+//!  index:2 count:2 n:2*4 addresses                   a part of the statement: how many IPv4 and IPv6 addresses it owns,
+//!                                                    and cannot announce; then these. All zero where none is needed
 //!  tag:32                                            HMAC-SHA-256 over all before
 //! ```
 
 use crate::key::{Key, TAG};
-use crate::set::{Digest, Fragment};
+use crate::statement::{Digest, Fragment, Part};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -18,13 +19,13 @@ use std::net::IpAddr;
 pub const MAX_PACKET: usize = 1200;
 /// The octets of the longest name of a node (RFC 1123 subdomain, as Kubernetes has it).
 pub const MAX_NODE_NAME: usize = 253;
-/// A set has at most so many parts: about 148,000 IPv4 or 36,000 IPv6 addresses on one node.
+/// A statement has at most so many parts: about 148,000 IPv4 or 36,000 IPv6 addresses on one node.
 pub const MAX_FRAGMENTS: u16 = 1024;
 
 const MAGIC: [u8; 4] = *b"oxlb";
 const VERSION: u8 = 1;
 /// Everything but names and addresses.
-const FIXED: usize = 4 + 1 + 1 + 16 + 8 + 1 + 1 + 8 + 16 + 8 + 8 + 2 + 2 + 2 + 2 + TAG;
+const FIXED: usize = 4 + 1 + 1 + 16 + 8 + 1 + 1 + 8 + 16 + 8 + 8 + 2 + 2 + 4 * 2 + TAG;
 /// The octets that addresses may take in a packet, also with the longest names, so that all peers get the same parts.
 pub const ROOM: usize = MAX_PACKET - FIXED - 2 * MAX_NODE_NAME;
 
@@ -66,8 +67,8 @@ pub enum Kind {
 pub struct Heard {
     pub boot: u128,
     pub counter: u64,
-    /// The digest of the receiver's set, as far as the sender knows it completely.
-    pub set: Digest,
+    /// The digest of what the receiver says, as far as the sender knows it completely.
+    pub statement: Digest,
 }
 
 /// A packet without its tag.
@@ -78,7 +79,7 @@ pub struct Packet {
     pub counter: u64,
     pub from: String,
     pub to: String,
-    pub set: Digest,
+    pub statement: Digest,
     pub heard: Heard,
     pub fragment: Option<Fragment>,
 }
@@ -104,24 +105,35 @@ impl Packet {
             out.push(u8::try_from(name.len()).unwrap_or(0));
             out.extend_from_slice(name.as_bytes());
         }
-        out.extend_from_slice(&self.set.to_be_bytes());
+        out.extend_from_slice(&self.statement.to_be_bytes());
         out.extend_from_slice(&self.heard.boot.to_be_bytes());
         out.extend_from_slice(&self.heard.counter.to_be_bytes());
-        out.extend_from_slice(&self.heard.set.to_be_bytes());
-        let (index, count, addresses) =
-            self.fragment.as_ref().map_or((0, 0, &[][..]), |f| (f.index, f.count, &f.addresses));
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for address in addresses {
-            match address {
-                IpAddr::V4(a) => v4.extend_from_slice(&a.octets()),
-                IpAddr::V6(a) => v6.extend_from_slice(&a.octets()),
-            }
+        out.extend_from_slice(&self.heard.statement.to_be_bytes());
+        let none = Fragment { index: 0, count: 0, part: Part::default() };
+        let Fragment { index, count, part } = self.fragment.as_ref().unwrap_or(&none);
+        let mut numbers = vec![usize::from(*index), usize::from(*count)];
+        let mut octets = Vec::new();
+        for addresses in [&part.owned, &part.unable] {
+            numbers.extend([
+                addresses.iter().filter(|a| a.is_ipv4()).count(),
+                addresses.iter().filter(|a| a.is_ipv6()).count(),
+            ]);
+            // IPv4 comes before IPv6 whatever the order was.
+            addresses.iter().for_each(|a| {
+                if let IpAddr::V4(v4) = a {
+                    octets.extend_from_slice(&v4.octets())
+                }
+            });
+            addresses.iter().for_each(|a| {
+                if let IpAddr::V6(v6) = a {
+                    octets.extend_from_slice(&v6.octets())
+                }
+            });
         }
-        for number in [usize::from(index), usize::from(count), v4.len() / 4, v6.len() / 16] {
+        for number in numbers {
             out.extend_from_slice(&u16::try_from(number).unwrap_or(0).to_be_bytes());
         }
-        out.extend_from_slice(&v4);
-        out.extend_from_slice(&v6);
+        out.extend_from_slice(&octets);
         let tag = key.sign(&out);
         out.extend_from_slice(&tag);
         out
@@ -196,19 +208,25 @@ impl<'a> Reader<'a> {
             counter: self.u64()?,
             from: self.name()?,
             to: self.name()?,
-            set: self.u64()?,
-            heard: Heard { boot: self.u128()?, counter: self.u64()?, set: self.u64()? },
+            statement: self.u64()?,
+            heard: Heard { boot: self.u128()?, counter: self.u64()?, statement: self.u64()? },
             fragment: self.fragment()?,
         })
     }
 
     fn fragment(&mut self) -> Result<Option<Fragment>, Reject> {
         let (index, count) = (self.u16()?, self.u16()?);
-        let (v4, v6) = (usize::from(self.u16()?), usize::from(self.u16()?));
-        let valid = if count == 0 { (index, v4, v6) == (0, 0, 0) } else { index < count && count <= MAX_FRAGMENTS };
-        if !valid || v4 * 4 + v6 * 16 != self.0.len() {
+        let [o4, o6, u4, u6] = [self.u16()?, self.u16()?, self.u16()?, self.u16()?].map(usize::from);
+        let octets = (o4 + u4) * 4 + (o6 + u6) * 16;
+        let valid = if count == 0 { index == 0 && octets == 0 } else { index < count && count <= MAX_FRAGMENTS };
+        if !valid || octets != self.0.len() {
             return Err(Reject::Malformed);
         }
+        let part = Part { owned: self.addresses(o4, o6)?, unable: self.addresses(u4, u6)? };
+        Ok((count > 0).then_some(Fragment { index, count, part }))
+    }
+
+    fn addresses(&mut self, v4: usize, v6: usize) -> Result<Vec<IpAddr>, Reject> {
         let mut addresses = Vec::with_capacity(v4 + v6);
         for _ in 0..v4 {
             addresses.push(IpAddr::from(self.array::<4>()?));
@@ -216,7 +234,7 @@ impl<'a> Reader<'a> {
         for _ in 0..v6 {
             addresses.push(IpAddr::from(self.array::<16>()?));
         }
-        Ok((count > 0).then_some(Fragment { index, count, addresses }))
+        Ok(addresses)
     }
 }
 

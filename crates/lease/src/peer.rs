@@ -1,10 +1,9 @@
 //! What is known of another speaker.
 
 use crate::packet::Packet;
-use crate::set::{Assembly, Digest, EMPTY};
+use crate::statement::{Assembly, Digest, EMPTY, Statement};
 use engine::Tick;
-use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// Another speaker.
 #[derive(Debug)]
@@ -20,15 +19,15 @@ pub struct Peer {
     /// The newest start of its process that was heard, and the newest packet of that.
     pub boot: u128,
     pub counter: u64,
-    /// What it owns, as far as we know; complete, but not the newest while `stale_since` is set.
-    pub set: BTreeSet<IpAddr>,
-    /// The digest of `set`; zero while nothing is known.
+    /// What it says of itself, as far as we know; complete, but not the newest while `stale_since` is set.
+    pub says: Statement,
+    /// The digest of `says`; zero while nothing is known.
     pub known: Digest,
-    /// Since when it says that it owns another set than the one we know.
+    /// Since when it says something else than what we know.
     pub stale_since: Option<Tick>,
-    /// The digest of our set that it knows.
+    /// The digest of what it knows of us.
     pub acknowledged: Digest,
-    /// The next part of our set to send to it.
+    /// The next part of our statement to send to it.
     pub cursor: usize,
     assembly: Option<Assembly>,
 }
@@ -42,7 +41,7 @@ impl Peer {
             heard: now,
             boot: 0,
             counter: 0,
-            set: BTreeSet::new(),
+            says: Statement::default(),
             known: 0,
             stale_since: None,
             acknowledged: 0,
@@ -58,20 +57,20 @@ impl Peer {
         (packet.boot, packet.counter) > (self.boot, self.counter) || (packet.boot < self.boot && fresh && !self.alive)
     }
 
-    /// Learns what the peer owns. True when that, or whether we know it, has changed.
+    /// Learns what the peer says of itself. True when that, or whether we know it, has changed.
     pub fn learn(&mut self, now: Tick, packet: &Packet) -> bool {
         let before = (self.known, self.stale_since.is_some());
-        if packet.set == EMPTY {
-            self.set.clear();
+        if packet.statement == EMPTY {
+            self.says = Statement::default();
             self.known = EMPTY;
             self.assembly = None;
-        } else if let Some(fragment) = packet.fragment.as_ref().filter(|_| packet.set != self.known)
-            && let Some(set) = Assembly::add(&mut self.assembly, packet.set, fragment)
+        } else if let Some(fragment) = packet.fragment.as_ref().filter(|_| packet.statement != self.known)
+            && let Some(statement) = Assembly::add(&mut self.assembly, packet.statement, fragment)
         {
-            self.set = set;
-            self.known = packet.set;
+            self.says = statement;
+            self.known = packet.statement;
         }
-        if self.known == packet.set {
+        if self.known == packet.statement {
             self.stale_since = None;
         } else {
             self.stale_since.get_or_insert(now);
