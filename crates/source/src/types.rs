@@ -5,6 +5,7 @@ use api::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 /// Which objects a reader wants.
@@ -215,4 +216,19 @@ pub enum WriteError {
     /// Not so: forbidden or invalid. Trying again does not help until somebody changes something.
     #[error("the API server refused it: {0}")]
     Refused(String),
+}
+
+impl fmt::Display for ObjectRef {
+    /// The kind, and the name as `kubectl` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ObjectRef::Pool(name) => write!(f, "Eip {name}"),
+            ObjectRef::Service(key) => write!(f, "Service {key}"),
+            ObjectRef::Node(name) => write!(f, "Node {name}"),
+            ObjectRef::Slice(key) => write!(f, "EndpointSlice {}/{}", key.namespace, key.name),
+            ObjectRef::Namespace(name) => write!(f, "Namespace {name}"),
+            ObjectRef::Speaker(name) => write!(f, "Speaker {name}"),
+            ObjectRef::Memberlist => f.write_str("Secret memberlist"),
+        }
+    }
 }

@@ -7,6 +7,8 @@ mod slices;
 mod watch;
 mod write;
 
+pub(crate) use write::stamp;
+
 use crate::types::{Event, Interest, Object, ObjectRef, Write, WriteError};
 use crate::{OpenError, QUEUE};
 use api::{Eip, ServiceKey, Speaker, keys};
