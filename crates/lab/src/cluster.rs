@@ -18,7 +18,7 @@ use std::process::Command;
 use crate::host::{Host, Lab, Switch};
 use crate::kube::{ControlPlane, Options};
 use crate::process::Process;
-use crate::wait::{secs, until};
+use crate::wait::secs;
 
 /// The nodes' device on the lan, as in OpenELB's walk-through.
 pub const DEVICE: &str = "ens160";
@@ -121,6 +121,9 @@ impl Cluster {
         self.lan.plug(&node.host, DEVICE, &[&v4, &v6])?;
         node.host.forward()?;
         node.host.ip("route add default via 192.168.0.1")?;
+        let control = &self.control.host;
+        control.ip(&format!("route add {} via {}", node.pod_range(), node.address()))?;
+        control.ip(&format!("-6 route add {} via {}", node.pod_range6(), node.address6()))?;
         for other in &self.nodes {
             for (from, to) in [(&node, other), (other, &node)] {
                 from.host.ip(&format!("route add {} via {}", to.pod_range(), to.address()))?;
@@ -180,11 +183,7 @@ impl Cluster {
         let mut program = Command::new(self.control.program("kube-proxy"));
         program.arg(format!("--config={}", path.display()));
         let proxy = node.host.spawn("kube-proxy", program)?;
-        until("kube-proxy has written its rules", secs(60), || {
-            proxy.check()?;
-            node.host.run("nft list table ip kube-proxy")
-        })
-        .with_context(|| proxy.tail(10))?;
+        proxy.until("kube-proxy has written its rules", secs(60), || node.host.run("nft list table ip kube-proxy"))?;
         Ok(proxy)
     }
 
@@ -256,9 +255,6 @@ pub fn nginx(lab: &Lab, host: &Host, text: &str) -> Result<Process> {
     program.arg("-p").arg(&dir).arg("-c").arg(&path).args(["-e", "stderr"]);
     let server = host.spawn("nginx", program)?;
     let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
-    until("nginx answers", secs(10), || {
-        server.check()?;
-        crate::client::get(host, here, secs(1))
-    })?;
+    server.until("nginx answers", secs(10), || crate::client::get(host, here, secs(1)))?;
     Ok(server)
 }

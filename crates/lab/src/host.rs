@@ -84,6 +84,11 @@ impl Host {
         &self.0.name
     }
 
+    /// The name of its network namespace, unique in the sandbox.
+    pub(crate) fn netns(&self) -> &str {
+        &self.0.netns
+    }
+
     /// Runs a shell script there and returns what it printed; fails with its error text.
     pub fn run(&self, script: &str) -> Result<String> {
         let mut shell = Command::new("sh");

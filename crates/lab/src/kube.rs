@@ -12,7 +12,7 @@ use crate::host::{Host, Lab, command};
 use crate::pki::Pki;
 use crate::process::Process;
 use crate::rest::Rest;
-use crate::wait::{secs, until};
+use crate::wait::secs;
 
 /// Addresses of ClusterIP Services; the first of each is `kubernetes`.
 pub const SERVICE_RANGES: &str = "10.96.0.0/16,fd00:96::/112";
@@ -32,6 +32,13 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options { controllers: true, node_lifecycle: false, scheduler: false }
+    }
+}
+
+impl Options {
+    /// All of it, for nodes with a kubelet.
+    pub fn real() -> Options {
+        Options { controllers: true, node_lifecycle: true, scheduler: true }
     }
 }
 
@@ -101,11 +108,10 @@ impl ControlPlane {
                 flags.push("--use-service-account-credentials=true".to_owned());
                 flags.push(format!("--root-ca-file={}", control.pki.ca().display()));
             })?;
-            control._others.push(manager);
-            until("the default service account exists", secs(60), || {
+            manager.until("the default service account exists", secs(60), || {
                 control.rest.get("/api/v1/namespaces/default/serviceaccounts/default")
-            })
-            .with_context(|| control._others.last().map_or_else(String::new, |manager| manager.tail(10)))?;
+            })?;
+            control._others.push(manager);
         }
         if options.scheduler {
             let scheduler = control.component("kube-scheduler", |_| {})?;
@@ -162,13 +168,7 @@ impl ControlPlane {
             "--profiling=false".to_owned(),
         ]);
         let api = self.host.spawn("kube-apiserver", api)?;
-        until("kube-apiserver is ready", secs(90), || match api.check() {
-            // A program that has ended will not become ready: no use to wait.
-            Err(ended) => Ok(Err(ended)),
-            Ok(()) => self.rest.get("/readyz").map(Ok),
-        })
-        .and_then(|ready| ready)
-        .with_context(|| api.tail(10))?;
+        api.until("kube-apiserver is ready", secs(90), || self.rest.get("/readyz"))?;
         self.api = Some(api);
         Ok(())
     }

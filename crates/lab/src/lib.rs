@@ -13,7 +13,9 @@
 pub mod client;
 pub mod cluster;
 pub mod host;
+pub mod image;
 pub mod kube;
+pub mod kubelet;
 pub mod pki;
 pub mod process;
 pub mod rest;

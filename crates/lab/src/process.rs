@@ -89,6 +89,15 @@ impl Process {
         }
     }
 
+    /// As [`until`], but fails at once when the program ends, and with the log's end in any case.
+    pub fn until<T>(&self, what: &str, within: Duration, mut probe: impl FnMut() -> Result<T>) -> Result<T> {
+        let outcome = until(what, within, || match self.check() {
+            Err(ended) => Ok(Err(ended.context(format!("waiting for this: {what}")))),
+            Ok(()) => probe().map(Ok),
+        });
+        outcome.with_context(|| format!("the log of {}:\n{}", self.name, self.tail(20))).and_then(|found| found)
+    }
+
     /// Everything it and earlier programs of that name on that host have printed.
     pub fn log(&self) -> String {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
@@ -125,12 +134,15 @@ pub(crate) fn cannot_start(program: &str, error: &io::Error) -> anyhow::Error {
         return anyhow!("cannot start {program}: {error}");
     }
     let package = match program.rsplit('/').next().unwrap_or(program) {
-        "ip" | "bridge" | "tc" | "ss" => "iproute2",
+        "ip" | "tc" | "ss" => "iproute2",
         "nft" => "nftables",
         "nginx" => "nginx-light",
         "arping" => "iputils-arping",
         "conntrack" => "conntrack",
         "containerd" | "ctr" => "containerd",
+        "runc" => "runc",
+        "busybox" => "busybox-static",
+        "bridge" | "host-local" => "containernetworking-plugins",
         "tcpdump" => "tcpdump",
         "curl" => "curl",
         other => return anyhow!("the program `{other}` is missing"),

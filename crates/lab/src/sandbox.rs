@@ -146,7 +146,7 @@ fn again(stage: &str) -> Result<Command> {
 
 fn namespaces(rootless: bool) -> Result<()> {
     let (uid, gid) = (getuid(), getgid());
-    let mut flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNET;
+    let mut flags = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNET;
     if rootless {
         flags |= CloneFlags::CLONE_NEWUSER;
     }
@@ -182,6 +182,8 @@ fn forbidden(rootless: bool, error: impl std::fmt::Display) -> String {
 fn init() -> Result<i32> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     SigSet::all().thread_unblock()?;
+    // Here and not in `outer`, which must see the folder without the mounts in it to remove it.
+    unshare(CloneFlags::CLONE_NEWNS).context("cannot have mounts of our own")?;
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("cannot make the mounts private")?;
     let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
