@@ -1,0 +1,338 @@
+//! The side that talks to the cluster: objects in, intents out, facts back into the node's Speaker.
+//!
+//! ```text
+//!  start ──► snapshot of the last run ──(until everything was read)──► objects
+//!                                 World ──► plan ──► Intent ──► shell
+//!  shell ──► Facts ──► status ──► Speaker (only when something changed)
+//! ```
+
+use crate::facts::Facts;
+use crate::intent::{Command, Intent};
+use crate::shell::{self, Handle};
+use crate::{Error, Options, metrics, status, warnings};
+use api::{Pool, ServiceKey};
+use plan::{Plan, World};
+use source::{Change, Event, Interest, Object, ObjectRef, Store, Write, WriteError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+/// How long the API server may take before the last snapshot is used instead.
+const SNAPSHOT_AFTER: Duration = Duration::from_secs(2);
+/// How long changes are gathered before the snapshot is written or the Speaker is.
+const GATHER: Duration = Duration::from_millis(500);
+/// How often host settings, of whose change nobody tells, are looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How long a refused or lost write waits.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What is known of the cluster, and everything that follows from it.
+struct Agent {
+    store: Store,
+    options: Options,
+    shell: Handle,
+    /// Objects as read from the source, also for the snapshot.
+    objects: BTreeMap<ObjectRef, Object>,
+    world: World,
+    synced: bool,
+    plan: Arc<Plan>,
+    sent: Option<Intent>,
+    needs: watch::Sender<BTreeSet<ServiceKey>>,
+    /// Services all of whose slices were read.
+    slices_read: BTreeSet<ServiceKey>,
+    status: status::Status,
+    written: Option<api::SpeakerStatus>,
+    save_at: Option<Instant>,
+    write_at: Option<Instant>,
+    look_at: Instant,
+}
+
+pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output = ()>) -> Result<(), Error> {
+    let (facts_in, mut facts) = watch::channel(Arc::new(Facts::default()));
+    let shell = shell::start(&options, facts_in)?;
+    let (needs, needs_out) = watch::channel(BTreeSet::new());
+    let interest = Interest {
+        scope: options.scope,
+        namespace: options.namespace.clone(),
+        namespaces: false,
+        nodes: true,
+        slices: true,
+        speakers: false,
+        memberlist: true,
+    };
+    let mut events = store.watch(interest, needs_out);
+    let served = metrics::serve(&options, shell.clone(), facts.clone()).await?;
+    let mut agent = Agent {
+        status: status::Status::new(&options),
+        world: empty_world(&store, &options),
+        store,
+        options,
+        shell,
+        objects: BTreeMap::new(),
+        synced: false,
+        plan: Arc::default(),
+        sent: None,
+        needs,
+        slices_read: BTreeSet::new(),
+        written: None,
+        save_at: None,
+        write_at: None,
+        look_at: Instant::now(),
+    };
+    let mut stop = pin!(stop);
+    let mut without_snapshot = Some(Instant::now() + SNAPSHOT_AFTER);
+    loop {
+        let wake = [without_snapshot, agent.save_at, agent.write_at, Some(agent.look_at)].into_iter().flatten().min();
+        tokio::select! {
+            () = &mut stop => break,
+            event = events.recv() => agent.read(event.ok_or(Error::SourceEnded)?, &mut events),
+            changed = facts.changed() => {
+                if changed.is_err() {
+                    return Err(Error::Shell(agent.shell.why_ended()));
+                }
+                agent.facts_changed(&facts.borrow_and_update().clone());
+            }
+            () = sleep_until(wake.unwrap_or_else(|| Instant::now() + LOOK_AGAIN)) => {
+                if without_snapshot.is_some_and(|at| at <= Instant::now()) {
+                    without_snapshot = None;
+                    agent.start_from_snapshot();
+                }
+                agent.on_time(&facts.borrow().clone()).await;
+            }
+        }
+        if agent.synced {
+            without_snapshot = None;
+        }
+    }
+    drop(served);
+    agent.leave(facts).await
+}
+
+impl Agent {
+    /// Takes an event and all that are waiting behind it, then plans once.
+    fn read(&mut self, first: Event, rest: &mut mpsc::Receiver<Event>) {
+        let mut next = Some(first);
+        while let Some(event) = next {
+            match event {
+                Event::Change(Change::Apply(object)) => {
+                    let reference = object.reference();
+                    if self.synced && !self.waits_for_slices(&object) {
+                        apply(&mut self.world, &object);
+                    }
+                    self.objects.insert(reference, object);
+                }
+                Event::Change(Change::Delete(reference)) => {
+                    if self.synced {
+                        delete(&mut self.world, &reference);
+                    }
+                    self.objects.remove(&reference);
+                }
+                Event::Synced => {
+                    self.synced = true;
+                    self.world = empty_world(&self.store, &self.options);
+                    self.objects.values().for_each(|o| apply(&mut self.world, o));
+                    tracing::info!(objects = self.objects.len(), "everything was read");
+                }
+                Event::Reachable(Ok(())) => tracing::info!("objects can be read again"),
+                Event::Reachable(Err(reason)) => {
+                    tracing::warn!(%reason, "objects cannot be read; what was known stays in force");
+                }
+                Event::SlicesRead(key) => {
+                    if let Some(service) = self.objects.get(&ObjectRef::Service(key.clone())).filter(|_| self.synced) {
+                        apply(&mut self.world, service);
+                    }
+                    self.slices_read.insert(key);
+                }
+                Event::Broken { file, message: Some(message) } => {
+                    tracing::warn!(%file, %message, "a file is broken; what it last said well stays in force");
+                }
+                Event::Broken { file, message: None } => tracing::info!(%file, "the file is good again"),
+            }
+            next = rest.try_recv().ok();
+        }
+        // Slices are read only for Services that are known, so the needs follow also before everything was read.
+        let needs = needs_of(&self.objects);
+        self.slices_read.retain(|key| needs.contains(key));
+        self.needs.send_if_modified(|known| (*known != needs).then(|| *known = needs).is_some());
+        if self.synced {
+            self.save_at.get_or_insert_with(|| Instant::now() + GATHER);
+            self.replan();
+        }
+    }
+
+    /// A Service that changes to policy Local stays what it was until it is known where it has endpoints: nowhere would
+    /// be wrong, and an outage.
+    fn waits_for_slices(&self, object: &Object) -> bool {
+        let Object::Service(service) = object else { return false };
+        let known = self.objects.contains_key(&ObjectRef::Service(service.key.clone()));
+        known && service.served && service.local && !self.slices_read.contains(&service.key)
+    }
+
+    /// The API server cannot be reached: what was true at the end of the last run is the best there is.
+    fn start_from_snapshot(&mut self) {
+        let Some(path) = self.snapshot_path().filter(|p| p.exists()) else { return };
+        match source::snapshot::load(&path) {
+            Ok(objects) => {
+                tracing::warn!(objects = objects.len(), path = %path.display(), "no objects can be read yet: starting from the snapshot of the last run");
+                objects.iter().for_each(|o| apply(&mut self.world, o));
+                let keys = objects.into_iter().filter(|o| matches!(o, Object::Memberlist(_)));
+                self.objects.extend(keys.map(|o| (o.reference(), o)));
+                self.replan();
+            }
+            Err(error) => {
+                tracing::error!(%error, path = %path.display(), "the snapshot of the last run cannot be used")
+            }
+        }
+    }
+
+    fn snapshot_path(&self) -> Option<std::path::PathBuf> {
+        self.options.state.as_ref().map(|dir| dir.join("snapshot.json"))
+    }
+
+    fn replan(&mut self) {
+        let plan = plan::plan(&self.world);
+        if *self.plan != plan {
+            self.plan = Arc::new(plan);
+            self.write_at.get_or_insert_with(|| Instant::now() + GATHER);
+        }
+        let Some(keys) = self.keys() else { return };
+        let intent = Intent::new(&self.plan, keys, &self.options);
+        if self.sent.as_ref() != Some(&intent) && self.shell.send(Command::Apply(Box::new(intent.clone()))) {
+            self.sent = Some(intent);
+        }
+    }
+
+    /// The Secret goes before the option. Without either there is no key, and so no way to talk to other speakers:
+    /// the controller makes the Secret, so waiting helps; a node that is alone needs none.
+    fn keys(&self) -> Option<Vec<Vec<u8>>> {
+        if let Some(Object::Memberlist(keys)) = self.objects.get(&ObjectRef::Memberlist) {
+            return Some(keys.clone());
+        }
+        if let Some(secret) = &self.options.secret {
+            return Some(vec![secret.clone()]);
+        }
+        let alone = self.plan.peers.keys().all(|node| *node == self.options.node);
+        if !alone {
+            tracing::warn!(
+                namespace = self.options.namespace,
+                "waiting for the Secret {} with the key that speakers share: the controller makes it; in a folder, write it or give --secret",
+                api::keys::MEMBERLIST_SECRET
+            );
+        }
+        alone.then(|| vec![b"alone".to_vec()])
+    }
+
+    fn facts_changed(&mut self, facts: &Facts) {
+        self.status.observe(facts, &self.plan);
+        self.write_at.get_or_insert_with(|| Instant::now() + GATHER);
+    }
+
+    async fn on_time(&mut self, facts: &Facts) {
+        let now = Instant::now();
+        if self.look_at <= now {
+            self.look_at = now + LOOK_AGAIN;
+            self.write_at.get_or_insert(now);
+            // Also what a full channel could not take.
+            self.replan();
+        }
+        if self.save_at.is_some_and(|at| at <= now) {
+            self.save_at = None;
+            self.save().await;
+        }
+        if self.write_at.is_some_and(|at| at <= now) {
+            self.write_at = None;
+            self.write_status(facts, true).await;
+        }
+    }
+
+    async fn save(&self) {
+        let Some(path) = self.snapshot_path() else { return };
+        let objects: Vec<Object> = self.objects.values().cloned().collect();
+        let saved = tokio::task::spawn_blocking({
+            let path = path.clone();
+            move || source::snapshot::save(&path, &objects)
+        });
+        match saved.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, path = %path.display(), "the snapshot could not be written: a restart needs the API server")
+            }
+            Err(error) => tracing::error!(%error, "the snapshot could not be written"),
+        }
+    }
+
+    async fn write_status(&mut self, facts: &Facts, running: bool) {
+        let pools = self
+            .objects
+            .values()
+            .filter_map(|o| if let Object::Pool(eip) = o { Pool::try_from(eip.as_ref()).ok() } else { None });
+        let pools: Vec<Pool> = pools.collect();
+        let warnings = warnings::find(&pools, &self.plan, facts, &self.options);
+        let status = self.status.status(facts, &self.plan, warnings, running);
+        if self.written.as_ref() == Some(&status) {
+            return;
+        }
+        let write = Write::Speaker { node: self.options.node.clone(), status: Box::new(status.clone()) };
+        match self.store.write(write).await {
+            Ok(_) => self.written = Some(status),
+            Err(error @ WriteError::Refused(_)) => {
+                tracing::error!(%error, node = self.options.node, "the Speaker of this node could not be written; check the RBAC of deploy/openelb.yaml");
+                self.write_at = Some(Instant::now() + 10 * RETRY);
+            }
+            Err(_) => self.write_at = Some(Instant::now() + RETRY),
+        }
+    }
+
+    /// The others are told before anything else, so that they answer while we still forward.
+    async fn leave(mut self, mut facts: watch::Receiver<Arc<Facts>>) -> Result<(), Error> {
+        tracing::info!("leaving: addresses are handed over");
+        self.shell.send(Command::Leave);
+        let ended = async { while facts.changed().await.is_ok() {} };
+        let _ = tokio::time::timeout(Duration::from_secs(2), ended).await;
+        let last = facts.borrow().clone();
+        self.status.observe(&last, &self.plan);
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.write_status(&last, false)).await;
+        Ok(())
+    }
+}
+
+/// A folder may have no Node objects: then this node is the only one.
+fn empty_world(store: &Store, options: &Options) -> World {
+    let mut world = World::default();
+    if matches!(store, Store::Folder(_)) {
+        world.set_fallback_nodes([api::Node { name: options.node.clone(), ready: true, ..api::Node::default() }]);
+    }
+    world
+}
+
+/// The Services whose slices are needed.
+fn needs_of(objects: &BTreeMap<ObjectRef, Object>) -> BTreeSet<ServiceKey> {
+    let services = objects.values().filter_map(|o| if let Object::Service(s) = o { Some(s) } else { None });
+    services.filter(|s| s.served && s.local && !s.ingress.is_empty()).map(|s| s.key.clone()).collect()
+}
+
+fn apply(world: &mut World, object: &Object) {
+    match object {
+        Object::Pool(eip) => {
+            let name = eip.metadata.name.clone().unwrap_or_default();
+            world.set_pool(&name, Pool::try_from(eip.as_ref()));
+        }
+        Object::Service(service) => world.set_service(service.as_ref().clone()),
+        Object::Node(node) => world.set_node(node.clone()),
+        Object::Slice(slice) => world.set_slice(slice.clone()),
+        Object::Namespace(_) | Object::Speaker(_) | Object::Memberlist(_) => {}
+    }
+}
+
+fn delete(world: &mut World, reference: &ObjectRef) {
+    match reference {
+        ObjectRef::Pool(name) => world.remove_pool(name),
+        ObjectRef::Service(key) => world.remove_service(key),
+        ObjectRef::Node(name) => world.remove_node(name),
+        ObjectRef::Slice(key) => world.remove_slice(key),
+        ObjectRef::Namespace(_) | ObjectRef::Speaker(_) | ObjectRef::Memberlist => {}
+    }
+}

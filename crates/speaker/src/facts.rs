@@ -1,0 +1,30 @@
+//! What the shell reports: facts read back from the wire and the kernel, as one value that replaces the last.
+
+use engine::{IfIndex, MacAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// What is true on this node now.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Facts {
+    /// Counts commands that the shell has carried out.
+    pub commands: u64,
+    /// The time after start in which it only listens is over.
+    pub listening: bool,
+    /// The addresses that this node owns, and where it announces them.
+    pub owned: BTreeMap<IpAddr, BTreeSet<String>>,
+    /// The other speakers that are heard.
+    pub alive: BTreeSet<String>,
+    /// Which live speaker says that it owns an address.
+    pub owners: BTreeMap<IpAddr, String>,
+    /// The node's interfaces, their addresses and its gateways.
+    pub table: net::Table,
+    /// Pools whose interface could not be found here, and why.
+    pub unresolved: BTreeMap<String, String>,
+    /// Strangers that answered for an address of ours: the latest for each.
+    pub conflicts: BTreeMap<IpAddr, (IfIndex, MacAddr)>,
+    /// Heartbeats that were refused, by sender's address and reason.
+    pub rejected: BTreeMap<(IpAddr, String), u64>,
+    /// Packets counted by the engine.
+    pub counters: l2::Counters,
+}

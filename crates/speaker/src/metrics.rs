@@ -1,0 +1,161 @@
+//! Metrics and probes over HTTP. The names of OpenELB are kept (compat §3.7), ours begin with `oxelb_`.
+
+use crate::facts::Facts;
+use crate::intent::Command;
+use crate::shell::Handle;
+use crate::{Error, Options};
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+/// How long the shell may take to answer before the node is not well.
+const SHELL_ANSWERS: Duration = Duration::from_secs(2);
+
+#[derive(Clone)]
+struct Served {
+    shell: Handle,
+    facts: watch::Receiver<Arc<Facts>>,
+}
+
+/// Ends the server when dropped.
+pub(crate) struct Server(Option<AbortHandle>);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+pub(crate) async fn serve(
+    options: &Options,
+    shell: Handle,
+    facts: watch::Receiver<Arc<Facts>>,
+) -> Result<Server, Error> {
+    let Some(address) = options.http else { return Ok(Server(None)) };
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(|source| Error::Http { address, source })?;
+    let router = axum::Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .with_state(Served { shell, facts });
+    let task = tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "metrics and probes are served no more");
+        }
+    });
+    Ok(Server(Some(task.abort_handle())))
+}
+
+impl Served {
+    /// Facts that the shell reported after it was asked; `None` when it does not answer.
+    async fn fresh(&self) -> Option<Arc<Facts>> {
+        let mut facts = self.facts.clone();
+        facts.borrow_and_update();
+        if !self.shell.send(Command::Report) {
+            return None;
+        }
+        tokio::time::timeout(SHELL_ANSWERS, facts.changed()).await.ok()?.ok()?;
+        let fresh = facts.borrow().clone();
+        Some(fresh)
+    }
+}
+
+async fn healthz(State(served): State<Served>) -> (StatusCode, &'static str) {
+    match served.fresh().await {
+        Some(_) => (StatusCode::OK, "ok\n"),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the thread that answers on the wire does not react\n"),
+    }
+}
+
+async fn readyz(State(served): State<Served>) -> (StatusCode, &'static str) {
+    let facts = served.facts.borrow();
+    match (facts.commands > 0, facts.listening) {
+        (false, _) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "nothing to do is known yet: neither objects nor a snapshot could be read\n",
+        ),
+        (true, true) => (StatusCode::SERVICE_UNAVAILABLE, "only listening yet, to hear who owns what\n"),
+        (true, false) => (StatusCode::OK, "ok\n"),
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ip {
+    ip: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Rejected {
+    from: String,
+    reason: String,
+}
+
+async fn metrics(State(served): State<Served>) -> impl IntoResponse {
+    let Some(facts) = served.fresh().await else {
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::CONTENT_TYPE, "text/plain")], String::new());
+    };
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    (StatusCode::OK, [(header::CONTENT_TYPE, kind)], text(&facts))
+}
+
+fn text(facts: &Facts) -> String {
+    let mut registry = Registry::default();
+    let gauge = |value: usize| {
+        let gauge: Gauge = Gauge::default();
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        gauge
+    };
+    let counter = |value: u64| {
+        let counter: Counter = Counter::default();
+        counter.inc_by(value);
+        counter
+    };
+    let by_ip = |pick: fn(&l2::AddressCounters) -> u64| {
+        let family = Family::<Ip, Counter>::default();
+        for (ip, counters) in &facts.counters.by_address {
+            family.get_or_create(&Ip { ip: ip.to_string() }).inc_by(pick(counters));
+        }
+        family
+    };
+    registry.register(
+        "requests_received",
+        "ARP requests and neighbour solicitations for the address",
+        by_ip(|c| c.requests_received),
+    );
+    registry.register("responses_sent", "Answers to them", by_ip(|c| c.responses_sent));
+    registry.register("gratuitous_sent", "Announcements of the address", by_ip(|c| c.gratuitous_sent));
+    registry.register("oxelb_addresses_owned", "Addresses that this node answers for", gauge(facts.owned.len()));
+    registry.register("oxelb_speakers_alive", "Other speakers that are heard", gauge(facts.alive.len()));
+    registry.register("oxelb_conflicts", "Addresses of ours that a stranger answers for", gauge(facts.conflicts.len()));
+    let c = &facts.counters;
+    registry.register("oxelb_frames_ignored", "Frames that were none of our business", counter(c.ignored));
+    registry.register("oxelb_frames_malformed", "Frames that were not what they said", counter(c.malformed));
+    registry.register("oxelb_frames_oversized", "Frames longer than any ARP or ND message", counter(c.oversized));
+    registry.register(
+        "oxelb_frames_dropped",
+        "Frames that were not sent because the queue was full",
+        counter(c.dropped),
+    );
+    let rejected = Family::<Rejected, Counter>::default();
+    for ((from, reason), count) in &facts.rejected {
+        rejected.get_or_create(&Rejected { from: from.to_string(), reason: reason.clone() }).inc_by(*count);
+    }
+    registry.register("oxelb_heartbeats_rejected", "Heartbeats that were refused", rejected);
+    let mut out = String::new();
+    // Writing into a String cannot fail.
+    let _ = encode(&mut out, &registry);
+    out
+}

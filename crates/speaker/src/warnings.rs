@@ -1,0 +1,87 @@
+//! What on this node keeps addresses from working, in plain words with the mend.
+
+use crate::Options;
+use crate::facts::Facts;
+use api::pool::Interface;
+use api::speaker::Warning;
+use api::{Pool, Protocol};
+use net::Routes;
+use net::host::{check, read_settings};
+use plan::Plan;
+use std::collections::BTreeSet;
+
+/// Everything that is wrong here now. `pools` are the valid ones.
+pub(crate) fn find(pools: &[Pool], plan: &Plan, facts: &Facts, options: &Options) -> Vec<Warning> {
+    let mut found = BTreeSet::new();
+    for pool in pools {
+        let used = plan.addresses.values().any(|a| a.pool == pool.name);
+        let protocol = match pool.protocol {
+            Protocol::Bgp => "bgp",
+            Protocol::Layer2 => "layer2",
+            Protocol::Vip => "vip",
+        };
+        if pool.protocol != Protocol::Layer2 || !options.layer2 {
+            if used {
+                let mend = if pool.protocol == Protocol::Layer2 {
+                    "start the speaker with --enable-layer2=true"
+                } else {
+                    "this version announces layer2 only: change spec.protocol, or stay on the version that you have"
+                };
+                let message = format!("no registered speaker:[{protocol}] eip:[{}]; {mend}", pool.name);
+                found.insert(warning("NoSpeaker", Some(&pool.name), message));
+            }
+            continue;
+        }
+        if concerns(pool, plan, options) {
+            found.extend(of_layer2(pool, facts));
+        }
+    }
+    for (address, (on, mac)) in &facts.conflicts {
+        let pool = plan.addresses.get(address).map(|a| a.pool.as_str());
+        let on = facts.table.name_of(*on);
+        let message = format!(
+            "{mac} on {on} answers for {address} too, which this node owns; find that host and take the address from it, or add {address} to spec.exclude"
+        );
+        found.insert(warning("AddressConflict", pool, message));
+    }
+    for (from, reason) in facts.rejected.keys() {
+        found.insert(warning("HeartbeatsRejected", None, format!("heartbeats from {from} are refused: {reason}")));
+    }
+    found.into_iter().collect()
+}
+
+fn warning(reason: &str, pool: Option<&str>, message: String) -> Warning {
+    Warning { reason: reason.to_owned(), pool: pool.map(str::to_owned), message }
+}
+
+/// Whether this node may announce the pool: a pool without Services may, by its selector, be for any node.
+fn concerns(pool: &Pool, plan: &Plan, options: &Options) -> bool {
+    let mut announcements = plan.addresses.values().filter(|a| a.pool == pool.name).peekable();
+    announcements.peek().is_none() || announcements.any(|a| a.candidates.contains(&options.node))
+}
+
+fn of_layer2(pool: &Pool, facts: &Facts) -> Vec<Warning> {
+    if let Some(reason) = facts.unresolved.get(&pool.name) {
+        return vec![warning("InterfaceMissing", Some(&pool.name), reason.clone())];
+    }
+    let route = |ip| Routes::new().and_then(|routes| Ok(routes.to(ip).ok())).ok().flatten();
+    let on: BTreeSet<_> = match &pool.interface {
+        Some(Interface::Names(names)) => names.iter().filter_map(|n| facts.table.index_of(n)).collect(),
+        Some(Interface::CanReach(ip)) => route(*ip).into_iter().collect(),
+        None => BTreeSet::new(),
+    };
+    if on.is_empty() {
+        let Some(interface) = &pool.interface else { return Vec::new() };
+        let wanted = match interface {
+            Interface::Names(names) => format!("no interface {} on this node", names.join(", ")),
+            Interface::CanReach(ip) => format!("no interface leads to {ip} (can_reach)"),
+        };
+        let mend = "correct spec.interface, or keep the pool off this node with spec.nodeSelector";
+        return vec![warning("InterfaceMissing", Some(&pool.name), format!("{wanted}; {mend}"))];
+    }
+    let names: Vec<String> = on.iter().map(|i| facts.table.name_of(*i)).collect();
+    let settings = read_settings(names.iter().map(String::as_str));
+    let ranges: Vec<_> = pool.addresses.ranges().iter().map(|r| (r.first(), r.last())).collect();
+    let found = check(&ranges, &on, &facts.table, &settings, route);
+    found.into_iter().map(|w| warning(w.reason, Some(&pool.name), w.message)).collect()
+}
