@@ -48,8 +48,6 @@ impl Cluster {
             ctr(&["images", "import", &archive.display().to_string()])
                 .with_context(|| format!("import {}", archive.display()))?;
         }
-        node.processes.push(self.proxy(&node)?);
-        node.processes.push(containerd);
 
         let cgroup = format!("{}/{}", self.lab.sandbox.cgroup(), node.name);
         cgroups(&cgroup)?;
@@ -93,7 +91,9 @@ impl Cluster {
             }
             Ok(())
         })?;
-        node.processes.push(kubelet);
+        // kube-proxy wants the Node object to exist, which kubelet makes.
+        let proxy = self.proxy(&node)?;
+        node.processes.extend([proxy, kubelet, containerd]);
         self.nodes.push(node);
         self.nodes.last().context("no node")
     }

@@ -9,7 +9,6 @@ use lab::wait::{secs, until};
 use serde_json::json;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
-use std::time::Instant;
 
 fn main() -> ExitCode {
     let tests: Vec<Test> = vec![
@@ -21,9 +20,7 @@ fn main() -> ExitCode {
 }
 
 fn cluster_ip(lab: &Lab) -> Result<()> {
-    let started = Instant::now();
     let cluster = Cluster::with_nodes(lab, 2)?;
-    println!("cluster after {:?}", started.elapsed());
     let (n1, n2) = (&cluster.nodes[0], &cluster.nodes[1]);
     let asker = cluster.pod(n1, "asker", &json!({"app": "asker"}))?;
     let _web = cluster.pod(n2, "web", &json!({"app": "web"}))?;
@@ -38,7 +35,6 @@ fn cluster_ip(lab: &Lab) -> Result<()> {
             until("the Service answers", secs(20), || get(&asker.host, SocketAddr::new(address, 8000), secs(1)))?;
         ensure!(answer.starts_with("pod=web node=n2 client="), "{answer}");
     }
-    println!("answer after {:?}", started.elapsed());
     Ok(())
 }
 

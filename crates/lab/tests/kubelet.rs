@@ -10,7 +10,6 @@ use lab::suite::{self, Test};
 use lab::wait::{secs, until};
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
-use std::time::Instant;
 
 fn main() -> ExitCode {
     let tests: Vec<Test> = vec![("a_deployment_runs_on_real_nodes_and_is_reached_through_its_service", deployment)];
@@ -18,12 +17,9 @@ fn main() -> ExitCode {
 }
 
 fn deployment(lab: &Lab) -> Result<()> {
-    let started = Instant::now();
     let mut cluster = Cluster::start(lab, Options::real())?;
-    println!("control plane after {:?}", started.elapsed());
     for _ in 0..3 {
         cluster.join_real(&[])?;
-        println!("node after {:?}", started.elapsed());
     }
     cluster.control.apply(&format!(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: nginx}}\nspec:\n  replicas: 3\n  selector: {{matchLabels: {{app: nginx}}}}\n  \
@@ -32,15 +28,12 @@ fn deployment(lab: &Lab) -> Result<()> {
         image::NGINX
     ))?;
     cluster.control.kubectl(&["rollout", "status", "deployment/nginx", "--timeout=90s"])?;
-    println!("rolled out after {:?}", started.elapsed());
     let service = cluster.control.rest.get("/api/v1/namespaces/default/services/nginx")?;
     let address: IpAddr = service["spec"]["clusterIP"].as_str().unwrap_or_default().parse()?;
     for node in &cluster.nodes {
         let page = until("the Service answers", secs(10), || get(&node.host, SocketAddr::new(address, 80), secs(1)))?;
         ensure!(page.contains("Welcome to nginx!"), "{page}");
     }
-    let logs = cluster.control.kubectl(&["get", "pods", "-o", "wide"])?;
-    println!("{logs}");
     cluster.control.kubectl(&["exec", "deployment/nginx", "--", "/usr/sbin/nginx", "-v"])?;
     Ok(())
 }
