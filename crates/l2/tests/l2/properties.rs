@@ -1,0 +1,182 @@
+//! For any inputs in any order: nothing leaves that the last inputs do not allow, every request that must be answered
+//! is, facts agree with what is owned, and a run repeats exactly.
+
+use super::*;
+use proptest::prelude::*;
+use std::time::Duration;
+
+const POOL: [&str; 6] =
+    ["198.51.100.1", "198.51.100.2", "198.51.100.3", "2001:db8::a:1", "2001:db8:1::a:1", "2001:db8::b:2"];
+
+#[derive(Debug, Clone)]
+enum Step {
+    Do(Input),
+    /// A request for an address of the pool.
+    Ask(IfIndex, usize),
+    Pass(u64),
+    /// Leaves what waits in the queue: the next inputs come before it is drained.
+    Hold(Input),
+}
+
+fn any_links() -> impl Strategy<Value = Input> {
+    let link = (0usize..3, any::<bool>()).prop_map(|(m, up)| link([MAC0, MAC1, MacAddr([2, 9, 9, 9, 9, 9])][m], up));
+    proptest::collection::btree_map((2u32..5).prop_map(IfIndex), link, 0..4).prop_map(Input::Links)
+}
+
+fn any_addresses() -> impl Strategy<Value = Input> {
+    let on = proptest::collection::btree_set((2u32..5).prop_map(IfIndex), 0..3);
+    let address = (0..POOL.len()).prop_map(|i| ip(POOL[i]));
+    proptest::collection::btree_map(address, on, 0..6).prop_map(Input::Addresses)
+}
+
+fn any_frame() -> impl Strategy<Value = Input> {
+    let mac = (0usize..4).prop_map(|m| [CLIENT, STRANGER, MAC0, MAC1][m]);
+    (2u32..6, mac, 0usize..7, 0..3usize, 3..6usize).prop_map(|(on, mac, kind, a, b)| {
+        let (a, b) = (POOL[a], POOL[b]);
+        let bytes = match kind {
+            0 => arp_request(mac, "198.51.100.200", a),
+            1 => arp_request(mac, "0.0.0.0", a),
+            2 => arp_request(mac, a, a),
+            3 => arp_reply(mac, a, "198.51.100.200"),
+            4 => solicitation(mac, "2001:db8::c1", b, Some(mac)),
+            5 => solicitation(mac, "::", b, None),
+            _ => advertisement(mac, b, Some(mac)),
+        };
+        Input::Frame { on: IfIndex(on), bytes }
+    })
+}
+
+fn any_input() -> impl Strategy<Value = Input> {
+    prop_oneof![any_links(), any_addresses(), any_frame(), (2u32..6).prop_map(|on| Input::Gateway { on: IfIndex(on) }),]
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => any_input().prop_map(Step::Do),
+        2 => any_input().prop_map(Step::Hold),
+        3 => (2u32..6, 0..POOL.len()).prop_map(|(on, a)| Step::Ask(IfIndex(on), a)),
+        2 => (0u64..70_000).prop_map(Step::Pass),
+    ]
+}
+
+/// What the last inputs allow, kept in the plainest way.
+#[derive(Default)]
+struct Allowed {
+    links: BTreeMap<IfIndex, Link>,
+    addresses: BTreeMap<IpAddr, BTreeSet<IfIndex>>,
+    announcing: BTreeSet<(IpAddr, IfIndex)>,
+    groups: BTreeSet<(IfIndex, Ipv6Addr)>,
+}
+
+impl Allowed {
+    fn learn(&mut self, input: &Input) {
+        match input {
+            Input::Links(l) => self.links = l.clone(),
+            Input::Addresses(a) => self.addresses = a.clone(),
+            _ => {}
+        }
+    }
+
+    /// The MAC address to answer with.
+    fn answers(&self, address: IpAddr, on: IfIndex) -> Option<MacAddr> {
+        let link = self.links.get(&on).filter(|l| l.up)?;
+        self.addresses.get(&address)?.contains(&on).then_some(link.mac)
+    }
+
+    fn check(&mut self, effects: &[Effect]) -> Result<(), TestCaseError> {
+        for effect in effects {
+            match effect {
+                Effect::Send { on, frame } => {
+                    let said = said(frame);
+                    let mac = self.answers(said.address, *on);
+                    prop_assert_eq!(mac, Some(said.mac), "{:?} on {}", said, on);
+                    prop_assert_eq!(mac, Some(said.from));
+                }
+                Effect::Announcing { address, on } => prop_assert!(self.announcing.insert((*address, *on))),
+                Effect::Withdrawn { address, on } => prop_assert!(self.announcing.remove(&(*address, *on))),
+                Effect::Join { on, group } => prop_assert!(self.groups.insert((*on, *group))),
+                Effect::Leave { on, group } => prop_assert!(self.groups.remove(&(*on, *group))),
+                Effect::Conflict { address, .. } => prop_assert!(POOL.contains(&address.to_string().as_str())),
+            }
+        }
+        let mut announcing = BTreeSet::new();
+        let mut groups = BTreeSet::new();
+        for (&address, on) in &self.addresses {
+            for &on in on.iter().filter(|on| self.answers(address, **on).is_some()) {
+                announcing.insert((address, on));
+                if let IpAddr::V6(a) = address {
+                    groups.insert((on, ndp::solicited_node(a)));
+                }
+            }
+        }
+        prop_assert_eq!(&self.announcing, &announcing);
+        prop_assert_eq!(&self.groups, &groups);
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn it_answers_for_exactly_what_it_owns_in_any_order_of_inputs(steps in proptest::collection::vec(any_step(), 1..40)) {
+        let mut l2 = L2::new(fastrand::Rng::with_seed(7));
+        let mut allowed = Allowed::default();
+        let mut now = Tick(1);
+        for step in steps {
+            let held = matches!(step, Step::Hold(_));
+            match step {
+                Step::Do(input) => {
+                    allowed.learn(&input);
+                    l2.handle(now, input);
+                    allowed.check(&drain(&mut l2))?;
+                }
+                Step::Hold(input) => {
+                    allowed.learn(&input);
+                    l2.handle(now, input);
+                }
+                Step::Ask(on, a) => {
+                    let address = ip(POOL[a]);
+                    let bytes = match address {
+                        IpAddr::V4(_) => arp_request(CLIENT, "198.51.100.200", POOL[a]),
+                        IpAddr::V6(_) => solicitation(CLIENT, "2001:db8::c1", POOL[a], Some(CLIENT)),
+                    };
+                    let before = drain(&mut l2);
+                    allowed.check(&before)?;
+                    let effects = act(&mut l2, now, Input::Frame { on, bytes });
+                    allowed.check(&effects)?;
+                    let answers: Vec<_> = sent(&effects).iter().map(|(_, f)| said(f)).filter(|s| s.answers).collect();
+                    let mac = allowed.answers(address, on);
+                    let expected = mac.map(|mac| Said { to: CLIENT, from: mac, address, mac, answers: true });
+                    prop_assert_eq!(answers, expected.into_iter().collect::<Vec<_>>());
+                }
+                Step::Pass(ms) => {
+                    let before = drain(&mut l2);
+                    allowed.check(&before)?;
+                    let until = now + Duration::from_millis(ms);
+                    let effects: Vec<_> = run(&mut l2, until).into_iter().map(|(_, e)| e).collect();
+                    allowed.check(&effects)?;
+                    now = until;
+                }
+            }
+            if !held {
+                prop_assert_eq!(l2.deadline().is_some(), !allowed.announcing.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_seed_and_inputs_give_the_same_effects(inputs in proptest::collection::vec(any_input(), 1..30), seed: u64) {
+        let record = || {
+            let mut l2 = L2::new(fastrand::Rng::with_seed(seed));
+            let mut effects = Vec::new();
+            for (i, input) in inputs.iter().enumerate() {
+                let now = Tick::from_millis(i as u64 * 20_000);
+                effects.extend(act(&mut l2, now, input.clone()).into_iter().map(|e| (now, e)));
+                effects.extend(run(&mut l2, now + Duration::from_millis(19_999)));
+            }
+            effects
+        };
+        prop_assert_eq!(record(), record());
+    }
+}
