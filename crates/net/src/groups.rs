@@ -37,8 +37,8 @@ impl Groups {
     }
 
     /// Joins on one interface through the kernel's IPv6, which sets the NIC's filter and reports the group by MLD, so
-    /// that switches that snoop forward it (RFC 4861 §7.2.1). Where that fails (IPv6 is off on the interface) it joins
-    /// on the device alone, and the error says what is missing. Joining again does nothing.
+    /// that switches that snoop forward it (RFC 4861 §7.2.1). Where that fails (the kernel has no IPv6, or not
+    /// there) it joins on the device alone, and the error says what is missing. Joining again does nothing.
     pub fn join(&mut self, on: IfIndex, group: Ipv6Addr) -> Result<(), Error> {
         if self.members.contains_key(&(on, group)) {
             return Ok(());
@@ -51,7 +51,8 @@ impl Groups {
             }
         };
         self.members.insert((on, group), member);
-        let what = format!("report membership of {group} to switches (is IPv6 on? see sysctl disable_ipv6)");
+        let what =
+            format!("report membership of {group} to switches (the interface has no IPv6; is its MTU below 1280?)");
         refused.map_or(Ok(()), |e| Err(Error::Kernel { what: format!("{what} on interface {on}"), source: e.into() }))
     }
 

@@ -20,7 +20,7 @@ const RECEIVE_BUFFER: usize = 1024 * 1024;
 const DATAGRAM: usize = 64 * 1024;
 /// An answer of the kernel never takes that long; without a limit a defect would stop the thread for good.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often a dump is asked for anew because the tables changed meanwhile.
+/// How often something is read anew because it changed meanwhile.
 const ATTEMPTS: usize = 5;
 
 /// Knows the node's network and is told when it changes.
@@ -30,6 +30,8 @@ pub struct Monitor {
     asks: Routes,
     table: Table,
     buffer: Vec<u8>,
+    /// The kernel could not tell all: the table may be wrong.
+    lost: bool,
 }
 
 /// Asks the kernel by which interface it reaches an address.
@@ -68,7 +70,8 @@ impl Monitor {
         ];
         let mask = groups.iter().fold(0u32, |mask, group| mask | 1 << (group - 1));
         let events = open(mask, SocketFlags::NONBLOCK)?;
-        let mut monitor = Monitor { events, asks: Routes::new()?, table: Table::default(), buffer: vec![0; DATAGRAM] };
+        let asks = Routes::new()?;
+        let mut monitor = Monitor { events, asks, table: Table::default(), buffer: vec![0; DATAGRAM], lost: false };
         monitor.read_all(&mut BTreeSet::new())?;
         Ok(monitor)
     }
@@ -83,11 +86,26 @@ impl Monitor {
     /// down for a moment.
     pub fn read(&mut self) -> Result<BTreeSet<Change>, Error> {
         let mut changes = BTreeSet::new();
+        for _ in 0..ATTEMPTS {
+            self.hear(&mut changes)?;
+            if !self.lost {
+                break;
+            }
+            self.read_all(&mut changes)?;
+            everything(&self.table, &mut changes);
+            self.lost = false;
+        }
+        Ok(changes)
+    }
+
+    /// Takes in all that waits to be heard. Once something is lost the rest is passed over: a message from before the
+    /// gap, applied to a state from after it, would stay there, for the one that corrects it may be in the gap.
+    fn hear(&mut self, changes: &mut BTreeSet<Change>) -> Result<(), Error> {
         let mut routers = false;
         loop {
             match recv(&self.events, &mut self.buffer[..], RecvFlags::TRUNC) {
                 Ok((len, whole)) if whole <= len => {
-                    for envelope in wire::messages(&self.buffer[..len]) {
+                    for envelope in wire::messages(&self.buffer[..len]).filter(|_| !self.lost) {
                         // The kernel does not tell of the routes that go with a link or an address.
                         routers |= match &envelope.message {
                             Message::Route(route) => route.default,
@@ -95,23 +113,19 @@ impl Monitor {
                             Message::Address { gone, .. } => *gone,
                             _ => false,
                         };
-                        self.table.apply(envelope.message, &mut changes);
+                        self.table.apply(envelope.message, changes);
                     }
                 }
-                Err(Errno::AGAIN) => break,
+                Ok(_) | Err(Errno::NOBUFS) => self.lost = true,
                 Err(Errno::INTR) => {}
-                Ok(_) | Err(Errno::NOBUFS) => {
-                    self.read_all(&mut changes)?;
-                    everything(&self.table, &mut changes);
-                    routers = false;
-                }
+                Err(Errno::AGAIN) => break,
                 Err(e) => return Err(Error::kernel("hear of changes of the network (netlink)", e)),
             }
         }
-        if routers && changes.iter().any(|c| !matches!(c, Change::Gateway { .. })) {
-            self.read_gateways(&mut changes)?;
+        if routers && !self.lost && !changes.is_empty() {
+            self.read_gateways(changes)?;
         }
-        Ok(changes)
+        Ok(())
     }
 
     /// See [`Routes::to`].
@@ -183,7 +197,7 @@ impl Routes {
         let mut found = Vec::new();
         for _ in 0..ATTEMPTS {
             let interrupted;
-            (found, interrupted) = self.exchange(&request).map_err(failed)?;
+            (found, interrupted) = self.exchange(&request, true).map_err(failed)?;
             if !interrupted {
                 break;
             }
@@ -192,19 +206,17 @@ impl Routes {
     }
 
     fn ask(&self, request: impl Fn(u32) -> Vec<u8>) -> Result<Vec<Message>, Errno> {
-        self.exchange(&request).map(|(messages, _)| messages)
+        self.exchange(&request, false).map(|(messages, _)| messages)
     }
 
-    /// Sends one request and reads the answer to its end.
-    fn exchange(&self, request: &impl Fn(u32) -> Vec<u8>) -> Result<(Vec<Message>, bool), Errno> {
+    /// Sends one request and reads the answer: one message, or `many` up to the one that ends them.
+    fn exchange(&self, request: &impl Fn(u32) -> Vec<u8>, many: bool) -> Result<(Vec<Message>, bool), Errno> {
         let sequence = self.sequence.get().wrapping_add(1);
         self.sequence.set(sequence);
         let bytes = request(sequence);
-        let is_dump = bytes
-            .get(6..8)
-            .is_some_and(|f| u16::from_ne_bytes([f[0], f[1]]) & libc::NLM_F_DUMP as u16 == libc::NLM_F_DUMP as u16);
         send(&self.socket, &bytes, SendFlags::empty())?;
         let (mut buffer, mut found, mut interrupted) = (vec![0; DATAGRAM], Vec::new(), false);
+        let mut complete = false;
         loop {
             let (len, _) = match recv(&self.socket, &mut buffer[..], RecvFlags::empty()) {
                 Err(Errno::INTR) => continue,
@@ -213,6 +225,7 @@ impl Routes {
             // Answers to an earlier request whose end was not waited for are passed over.
             for envelope in wire::messages(&buffer[..len]).filter(|e| e.sequence == sequence) {
                 interrupted |= envelope.interrupted;
+                complete = !many;
                 match envelope.message {
                     Message::Done(0) => return Ok((found, interrupted)),
                     Message::Done(errno) => return Err(errno_of(errno)),
@@ -220,7 +233,7 @@ impl Routes {
                     message => found.push(message),
                 }
             }
-            if !is_dump && !found.is_empty() {
+            if complete {
                 return Ok((found, interrupted));
             }
         }
