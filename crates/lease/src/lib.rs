@@ -98,8 +98,8 @@ pub enum Effect {
     Own(IpAddr),
     /// This node does not own the address any more: stop answering before anything else is done.
     Lose(IpAddr, Reason),
-    /// Another speaker claimed the address too and has given it up; this node owns it on. Announce it again, because
-    /// hosts may have learned the other.
+    /// Another speaker claimed the address too and has given it up, or may have done so while it was not heard; this node
+    /// owns it on. Announce it again, because hosts may have learned the other.
     Settled(IpAddr),
     /// A speaker is heard.
     Alive(String),

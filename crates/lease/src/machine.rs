@@ -2,7 +2,7 @@
 
 use crate::decide::{Decision, PATIENCE, Situation, decide, first};
 use crate::packet::{Heard, Kind, Packet, Reject, fits};
-use crate::peer::Peer;
+use crate::peer::{Order, Peer};
 use crate::rejections::Rejections;
 use crate::statement::{Fragment, Outgoing, Statement};
 use crate::{Config, Effect, Input, Reason};
@@ -227,10 +227,17 @@ impl Lease {
             self.peers.insert(packet.from.clone(), Peer::new(from, false, now));
         }
         let Some(peer) = self.peers.get_mut(&packet.from) else { return Ok(()) };
-        if !peer.accepts(&packet, fresh) {
+        let order = peer.order(&packet, fresh);
+        if order == Order::Old {
             return Err(Reject::Replay(packet.from));
         }
-        (peer.boot, peer.counter, peer.heard) = (packet.boot, packet.counter, now);
+        let same_boot = peer.boot == packet.boot;
+        peer.accept(&packet);
+        if order == Order::Late {
+            self.dirty |= peer.alive && peer.learn_late(&packet);
+            return Ok(());
+        }
+        peer.heard = now;
         peer.acknowledged = packet.heard.statement;
         if !peer.configured {
             peer.to = from;
@@ -244,6 +251,11 @@ impl Lease {
             } else {
                 Effect::Dead(packet.from.clone())
             });
+            if alive && same_boot {
+                // We did not hear each other: it may have owned what we own and have given it up before we learn of it.
+                let may = |a: &&IpAddr| self.config.candidates.get(*a).is_some_and(|c| c.contains(&packet.from));
+                self.effects.extend(self.own.owned.iter().filter(may).map(|a| Effect::Settled(*a)));
+            }
         }
         if alive {
             self.dirty |= peer.learn(now, &packet);

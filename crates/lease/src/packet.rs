@@ -41,8 +41,8 @@ pub enum Reject {
     /// The code does not match.
     #[error("its key is not ours, or it was changed on the way: give all nodes the same Secret memberlist")]
     Key,
-    /// Not newer than the newest that was seen from that speaker.
-    #[error("it is not newer than what {0} sent before: repeated, late, or recorded and sent again")]
+    /// Seen before from that speaker, or older than what can be told apart.
+    #[error("{0} sent it before: it came twice, very late, or was recorded and sent again")]
     Replay(String),
     /// It is for another node.
     #[error("it is for node {0}: two nodes have the same address, or a Node object has a wrong one")]
