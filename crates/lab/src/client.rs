@@ -1,13 +1,13 @@
 //! Somebody outside the cluster: asks over HTTP once, or without end to see for how long nobody answered; asks by ARP who answers.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
@@ -61,8 +61,8 @@ pub fn ask_udp(host: &Host, to: SocketAddr, within: Duration) -> Result<String> 
 
 /// Who answers an ARP request of `host` for `address` at `dev`: MACs in lower case; empty when nobody does.
 pub fn arp(host: &Host, dev: &str, address: IpAddr) -> Result<BTreeSet<String>> {
-    // It listens for the whole second (-w), so that a second answer, the one that must not be, is seen as well.
-    let text = host.run(&format!("arping -b -c 1 -w 1 -I {dev} {address} || true"))?;
+    // It ends with the second answer: the second owner's, who must not be, or after a second the only owner's second one.
+    let text = host.run(&format!("arping -b -c 2 -w 1 -I {dev} {address} || true"))?;
     Ok(text.split(['[', ']']).skip(1).step_by(2).map(str::to_lowercase).collect())
 }
 
@@ -83,7 +83,8 @@ pub struct Seen {
 #[derive(Debug)]
 pub struct Asking {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<Seen>>>,
+    seen: Arc<Mutex<Seen>>,
+    thread: JoinHandle<Result<()>>,
 }
 
 struct Open {
@@ -96,29 +97,36 @@ struct Open {
 impl Asking {
     /// Starts to ask `to` from `host` every `pace`; a request that has no whole answer after `patience` is lost.
     pub fn start(host: &Host, to: SocketAddr, pace: Duration, patience: Duration) -> Asking {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = host.thread(move || ask(to, pace, patience, &stopped));
-        Asking { stop, thread: Some(std::thread::spawn(move || thread.join().map_err(|_| panicked())??)) }
+        let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Seen::default())));
+        let (stopped, shared) = (Arc::clone(&stop), Arc::clone(&seen));
+        let thread = host.thread(move || ask(to, pace, patience, &stopped, &shared));
+        Asking { stop, seen, thread }
+    }
+
+    /// What was seen so far.
+    pub fn seen(&self) -> Seen {
+        locked(&self.seen).clone()
     }
 
     /// Stops asking, waits for the open requests, and says what was seen.
-    pub fn finish(mut self) -> Result<Seen> {
+    pub fn finish(self) -> Result<Seen> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.take().context("already finished")?.join().map_err(|_| panicked())?
+        self.thread.join().map_err(|_| anyhow!("the asking client panicked"))??;
+        Ok(locked(&self.seen).clone())
     }
 }
 
-fn panicked() -> anyhow::Error {
-    anyhow::anyhow!("the asking client panicked")
+fn locked(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn ask(to: SocketAddr, pace: Duration, patience: Duration, stopped: &AtomicBool) -> Result<Seen> {
-    let (mut seen, mut open, mut last) = (Seen::default(), Vec::new(), None);
+fn ask(to: SocketAddr, pace: Duration, patience: Duration, stopped: &AtomicBool, shared: &Mutex<Seen>) {
+    let (mut open, mut last) = (Vec::new(), None::<Instant>);
     let mut next = Instant::now();
-    while !stopped.load(Ordering::Relaxed) || !open.is_empty() {
-        let now = Instant::now();
-        if now >= next && !stopped.load(Ordering::Relaxed) {
+    loop {
+        let (now, ending) = (Instant::now(), stopped.load(Ordering::Relaxed));
+        let mut seen = locked(shared);
+        if now >= next && !ending {
             seen.sent += 1;
             next += pace;
             match connect(to) {
@@ -142,13 +150,15 @@ fn ask(to: SocketAddr, pace: Duration, patience: Duration, stopped: &AtomicBool)
                 false
             }
         });
+        if ending && open.is_empty() {
+            // A silence that lasted to the end is a gap too.
+            let silent = last.map_or(Duration::ZERO, |last| last.elapsed().saturating_sub(patience));
+            seen.gap = seen.gap.max(silent);
+            return;
+        }
+        drop(seen);
         sleep(Duration::from_micros(500));
     }
-    if let Some(last) = last {
-        // A silence that lasted to the end is a gap too.
-        seen.gap = seen.gap.max(last.elapsed().saturating_sub(patience));
-    }
-    Ok(seen)
 }
 
 fn connect(to: SocketAddr) -> Result<Socket> {

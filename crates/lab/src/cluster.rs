@@ -242,7 +242,7 @@ pub fn nginx(lab: &Lab, host: &Host, text: &str) -> Result<Process> {
     fs::write(
         &path,
         format!(
-            "daemon off;\nmaster_process off;\npid {0}/pid;\nerror_log stderr;\n\
+            "daemon off;\nmaster_process off;\nuser root root;\npid {0}/pid;\nerror_log stderr;\n\
              events {{ worker_connections 512; }}\n\
              http {{\n  access_log off;\n  client_body_temp_path {0}/body;\n  proxy_temp_path {0}/proxy;\n  \
              fastcgi_temp_path {0}/fastcgi;\n  uwsgi_temp_path {0}/uwsgi;\n  scgi_temp_path {0}/scgi;\n  \
@@ -251,7 +251,6 @@ pub fn nginx(lab: &Lab, host: &Host, text: &str) -> Result<Process> {
         ),
     )?;
     let mut program = Command::new("nginx");
-    program.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin");
     program.arg("-p").arg(&dir).arg("-c").arg(&path).args(["-e", "stderr"]);
     let server = host.spawn("nginx", program)?;
     let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));

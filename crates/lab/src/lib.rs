@@ -12,10 +12,12 @@
 
 pub mod client;
 pub mod cluster;
+pub mod demo;
 pub mod host;
 pub mod image;
 pub mod kube;
 pub mod kubelet;
+pub mod oxelb;
 pub mod pki;
 pub mod process;
 pub mod rest;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use std::{fs, io};
+use std::{env, fs, io};
 
 use crate::wait::{secs, until};
 
@@ -128,13 +128,33 @@ impl Drop for Process {
     }
 }
 
-/// Says which Debian package brings a program that is not there.
+/// Fails unless all these programs are there; the error names every missing one and how to install them.
+pub fn require(programs: &[&str]) -> Result<()> {
+    let places = env::var_os("PATH").unwrap_or_default();
+    let there = |program: &str| env::split_paths(&places).any(|place| place.join(program).exists());
+    let missing: Vec<&str> = programs.iter().copied().filter(|program| !there(program)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut packages: Vec<&str> = missing.iter().filter_map(|program| package(program)).collect();
+    packages.dedup();
+    bail!("missing: {}; install with: apt install {}", missing.join(", "), packages.join(" "))
+}
+
+/// The error of a program that could not be started; one that is not there is named with its Debian package.
 pub(crate) fn cannot_start(program: &str, error: &io::Error) -> anyhow::Error {
     if error.kind() != io::ErrorKind::NotFound {
         return anyhow!("cannot start {program}: {error}");
     }
-    let package = match program.rsplit('/').next().unwrap_or(program) {
-        "ip" | "tc" | "ss" => "iproute2",
+    match package(program.rsplit('/').next().unwrap_or(program)) {
+        Some(package) => anyhow!("the program `{program}` is missing: apt install {package}"),
+        None => anyhow!("the program `{program}` is missing"),
+    }
+}
+
+fn package(program: &str) -> Option<&'static str> {
+    Some(match program {
+        "ip" | "tc" => "iproute2",
         "nft" => "nftables",
         "nginx" => "nginx-light",
         "arping" => "iputils-arping",
@@ -145,7 +165,6 @@ pub(crate) fn cannot_start(program: &str, error: &io::Error) -> anyhow::Error {
         "bridge" | "host-local" => "containernetworking-plugins",
         "tcpdump" => "tcpdump",
         "curl" => "curl",
-        other => return anyhow!("the program `{other}` is missing"),
-    };
-    anyhow!("the program `{program}` is missing: apt install {package}")
+        _ => return None,
+    })
 }

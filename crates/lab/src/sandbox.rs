@@ -98,7 +98,7 @@ fn outer() -> Result<i32> {
     if env::var_os(KEEP).is_some() {
         eprintln!("lab: kept: {}", dir.display());
     } else if failed && logs.is_dir() {
-        let kept = tmp.join("oxelb-lab-failed");
+        let kept = tmp.join(format!("oxelb-lab-failed.{}", getuid()));
         let _ = fs::remove_dir_all(&kept);
         if fs::rename(&logs, &kept).is_ok() {
             eprintln!("lab: logs: {}", kept.display());
@@ -140,7 +140,10 @@ fn code_of(status: WaitStatus) -> Option<i32> {
 
 fn again(stage: &str) -> Result<Command> {
     let mut command = Command::new(env::current_exe()?);
-    command.args(env::args_os().skip(1)).env(STAGE, stage);
+    // An ordinary user's PATH leaves out where `nginx` and `arping` are.
+    let path = env::var_os("PATH").unwrap_or_default().into_string().unwrap_or_default();
+    let path = format!("{path}:/usr/local/sbin:/usr/sbin:/sbin");
+    command.args(env::args_os().skip(1)).env(STAGE, stage).env("PATH", path);
     Ok(command)
 }
 
