@@ -51,6 +51,9 @@ struct Agent {
 }
 
 pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output = ()>) -> Result<(), Error> {
+    if let Err(error) = net::lock_memory() {
+        tracing::warn!(%error, "memory is not locked: on a node that swaps, answers may be late");
+    }
     let (facts_in, mut facts) = watch::channel(Arc::new(Facts::default()));
     let shell = shell::start(&options, facts_in)?;
     let (needs, needs_out) = watch::channel(BTreeSet::new());

@@ -124,9 +124,9 @@ fn text(facts: &Facts) -> String {
         counter
     };
     let by_ip = |pick: fn(&l2::AddressCounters) -> u64| {
-        let family = Family::<Ip, Counter>::default();
+        let family = Family::<Ip, Gauge>::default();
         for (ip, counters) in &facts.counters.by_address {
-            family.get_or_create(&Ip { ip: ip.to_string() }).inc_by(pick(counters));
+            family.get_or_create(&Ip { ip: ip.to_string() }).set(i64::try_from(pick(counters)).unwrap_or(i64::MAX));
         }
         family
     };

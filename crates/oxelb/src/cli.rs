@@ -1,0 +1,246 @@
+//! The command line. Flags that OpenELB has keep their names and defaults (compat §3.6).
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A load balancer for Kubernetes on your own machines; successor to OpenELB.
+#[derive(Debug, Parser)]
+#[command(name = "oxelb", version, max_term_width = 100)]
+pub struct Cli {
+    /// How log lines look.
+    #[arg(long, global = true, value_enum, default_value = "text", env = "OXELB_LOG_FORMAT")]
+    pub log_format: LogFormat,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one object a line.
+    Json,
+}
+
+/// How results look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Give addresses to Services. Runs once per cluster; more than one is safe.
+    Controller(Controller),
+    /// Announce addresses. Runs on every node.
+    Speaker(Speaker),
+    /// Controller and speaker in one process, on a folder of manifests.
+    Standalone(Standalone),
+    /// Remove what an uninstalled oxelb or OpenELB left on Services and pools.
+    Clean(Clean),
+    /// Which version this is.
+    Version {
+        /// How the result looks.
+        #[arg(long, short, value_enum, default_value = "text")]
+        output: Output,
+    },
+}
+
+/// Where objects come from.
+#[derive(Debug, Args)]
+pub struct From {
+    /// Read manifests from this folder instead of an API server; status goes to its folder `status`.
+    #[arg(long, value_name = "DIR", conflicts_with = "kubeconfig")]
+    pub source: Option<PathBuf>,
+    /// Connect as this file says; without it as the pod's service account, or as kubectl would.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The namespace that oxelb runs in.
+    #[arg(long, env = "OPENELB_NAMESPACE", default_value = api::keys::NAMESPACE)]
+    pub namespace: String,
+    /// Also serve Services of type LoadBalancer that name no class and do not opt in. Give it to controller and
+    /// speakers alike.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set)]
+    pub default_load_balancer: bool,
+}
+
+/// Flags of the controller.
+#[derive(Debug, Args)]
+pub struct Controller {
+    /// Where objects come from.
+    #[command(flatten)]
+    pub from: From,
+    /// Lead only while holding the Lease openelb-controller, so that several controllers are safe.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", action = clap::ArgAction::Set)]
+    pub leader_elect: bool,
+    /// How long the others wait for a silent leader.
+    #[arg(long, default_value = "15s", value_parser = duration)]
+    pub leader_elect_lease_duration: Duration,
+    /// How long a leader tries to renew before it stops.
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    pub leader_elect_renew_deadline: Duration,
+    /// How often a leader renews, and the others look.
+    #[arg(long, default_value = "2s", value_parser = duration)]
+    pub leader_elect_retry_period: Duration,
+    /// Where metrics and probes are served; 0 serves none.
+    #[arg(long, default_value = ":50052", value_parser = listen)]
+    pub metrics_addr: Listen,
+    /// Where the webhook is served; 0 serves none.
+    #[arg(long, default_value_t = 443)]
+    pub webhook_port: u16,
+    /// Serve the webhook with tls.crt and tls.key from this folder instead of certificates of its own.
+    #[arg(long, value_name = "DIR")]
+    pub webhook_cert_dir: Option<PathBuf>,
+    /// Accepted, as OpenELB does; probes are served with the metrics.
+    #[arg(long, hide = true)]
+    pub readiness_addr: Option<String>,
+}
+
+/// Flags of the speaker.
+#[derive(Debug, Args)]
+pub struct Speaker {
+    /// Where objects come from.
+    #[command(flatten)]
+    pub from: From,
+    /// The name of this node, as its Node object has it.
+    #[arg(long, env = "NODE_NAME")]
+    pub node_name: String,
+    /// Announce pools with protocol layer2.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set)]
+    pub enable_layer2: bool,
+    /// Accepted; protocol vip is not there yet, and pools that have it are named in the node's Speaker.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set)]
+    pub enable_keepalived_vip: bool,
+    /// Where heartbeats are received.
+    #[arg(long, default_value = "0.0.0.0")]
+    pub bind_addr: IpAddr,
+    /// The UDP port of heartbeats, the same on every node.
+    #[arg(long, default_value_t = 7946)]
+    pub bind_port: u16,
+    /// The key that speakers share, where there is no Secret memberlist.
+    #[arg(long, env = "MEMBER_LIST_SECRET", hide_env_values = true)]
+    pub secret: Option<String>,
+    /// Where metrics and probes are served; 0 serves none.
+    #[arg(long, default_value = ":50053", value_parser = listen)]
+    pub metrics_addr: Listen,
+    /// Keep the last snapshot here, so that a restart works without the API server.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Accepted; there is no GoBGP to talk to.
+    #[arg(long, hide = true)]
+    pub api_hosts: Option<String>,
+    /// Accepted; there is no keepalived to give them to.
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    pub keepalived_args: Option<String>,
+    /// Accepted; logs go to standard error.
+    #[arg(long, hide = true)]
+    pub log_path: Option<String>,
+}
+
+/// Flags of the two roles in one process.
+#[derive(Debug, Args)]
+pub struct Standalone {
+    /// The folder of manifests; status goes to its folder `status`.
+    #[arg(long, value_name = "DIR")]
+    pub source: PathBuf,
+    /// The name of this node.
+    #[arg(long, env = "NODE_NAME")]
+    pub node_name: String,
+    /// Where metrics and probes of the speaker are served; 0 serves none.
+    #[arg(long, default_value = ":50053", value_parser = listen)]
+    pub metrics_addr: Listen,
+}
+
+/// Flags of `clean`.
+#[derive(Debug, Args)]
+pub struct Clean {
+    /// Where objects come from.
+    #[command(flatten)]
+    pub from: From,
+    /// How the result looks.
+    #[arg(long, short, value_enum, default_value = "text")]
+    pub output: Output,
+}
+
+/// An address to serve on, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listen(pub Option<SocketAddr>);
+
+/// `:50052` (all addresses), `127.0.0.1:50052` or `0` (nowhere).
+fn listen(text: &str) -> Result<Listen, String> {
+    if text == "0" || text.is_empty() {
+        return Ok(Listen(None));
+    }
+    let whole = if let Some(port) = text.strip_prefix(':') { format!("[::]:{port}") } else { text.to_owned() };
+    whole
+        .parse()
+        .map(|a| Listen(Some(a)))
+        .map_err(|_| format!("{text:?} is not an address such as :50052 or 127.0.0.1:50052"))
+}
+
+/// `15s`, `500ms`, `2m`, as Go programs write durations.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("{text:?} is not a duration such as 15s or 500ms")),
+    };
+    let number = digits.parse::<f64>().map_err(|_| format!("{text:?} is not a duration such as 15s or 500ms"))?;
+    Duration::try_from_secs_f64(number * unit).map_err(|e| format!("{text:?}: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_read_as_go_writes_them() {
+        assert_eq!(duration("15s"), Ok(Duration::from_secs(15)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        for bad in ["", "s", "15", "-1s", "1d", "1e400s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn listen_addresses_are_read_as_openelb_writes_them() {
+        assert_eq!(listen("0"), Ok(Listen(None)));
+        assert_eq!(listen(":50052"), Ok(Listen(Some("[::]:50052".parse().unwrap()))));
+        assert_eq!(listen("127.0.0.1:1"), Ok(Listen(Some("127.0.0.1:1".parse().unwrap()))));
+        assert!(listen("localhost").is_err());
+    }
+
+    #[test]
+    fn booleans_are_taken_alone_and_with_a_value() {
+        let layer2 = |flags: &[&str]| {
+            let line = ["oxelb", "speaker", "--node-name=n"].iter().chain(flags);
+            match Cli::try_parse_from(line).unwrap().command {
+                Command::Speaker(s) => s.enable_layer2,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(!layer2(&[]));
+        assert!(layer2(&["--enable-layer2"]));
+        assert!(layer2(&["--enable-layer2=true"]));
+        assert!(!layer2(&["--enable-layer2=false"]));
+    }
+}
