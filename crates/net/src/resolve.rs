@@ -58,3 +58,20 @@ fn able(found: &[IfIndex], table: &Table) -> Result<BTreeSet<IfIndex>, Unresolve
 fn present(table: &Table) -> Vec<String> {
     table.links.values().filter(|l| l.announces()).map(|l| l.name.clone()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::MacAddr;
+
+    #[test]
+    fn a_tunnel_is_refused_and_not_offered() {
+        let eth0 = LinkState { name: "eth0".into(), mac: MacAddr([2, 0, 0, 0, 0, 1]), ..LinkState::default() };
+        let tunnel = LinkState { name: "tun0".into(), ..LinkState::default() };
+        let links = [(IfIndex(2), eth0), (IfIndex(3), tunnel)].into();
+        let table = Table { links, ..Table::default() };
+        let error = resolve_names(&["tun0".to_owned()], &table).unwrap_err();
+        let text = "interface tun0 is not an Ethernet, so addresses cannot be announced on it; this node has eth0";
+        assert_eq!(error.to_string(), text);
+    }
+}

@@ -276,3 +276,81 @@ fn family_and_octets(ip: IpAddr) -> (u8, Vec<u8>) {
         IpAddr::V6(v6) => (libc::AF_INET6 as u8, v6.octets().to_vec()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn only(bytes: &[u8]) -> Message {
+        let mut found: Vec<Envelope> = messages(bytes).collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.remove(0).message
+    }
+
+    #[test]
+    fn several_messages_of_one_datagram_are_read_with_their_numbers() {
+        let fixed = [[2, 24, 0, 0].to_vec(), 7u32.to_ne_bytes().to_vec()].concat();
+        let one = request(libc::RTM_NEWADDR, 0, 1, &fixed, &[(libc::IFA_ADDRESS, &[192, 0, 2, 1])]);
+        let two = request(libc::RTM_DELADDR, libc::NLM_F_DUMP_INTR, 2, &fixed, &[(libc::IFA_ADDRESS, &[192, 0, 2, 2])]);
+        let found: Vec<Envelope> = messages(&[one, two].concat()).collect();
+        let said: Vec<_> = found.iter().map(|e| (e.sequence, e.interrupted, e.message.clone())).collect();
+        let address =
+            |gone, last| Message::Address { gone, index: IfIndex(7), ip: [192, 0, 2, last].into(), prefix: 24 };
+        assert_eq!(said, [(1, false, address(false, 1)), (2, true, address(true, 2))]);
+    }
+
+    #[test]
+    fn attributes_of_another_length_than_we_know_do_not_hide_the_rest() {
+        let longer = [0xaa; 300];
+        let mut fixed = [0; 16];
+        fixed[2..4].copy_from_slice(&libc::ARPHRD_ETHER.to_ne_bytes());
+        fixed[4..8].copy_from_slice(&3u32.to_ne_bytes());
+        let known: &[(u16, &[u8])] =
+            &[(900, &longer), (libc::IFLA_ADDRESS, &longer[..20]), (libc::IFLA_IFNAME, b"eth0\0")];
+        let Message::Link { gone: false, link } = only(&request(libc::RTM_NEWLINK, 0, 1, &fixed, known)) else {
+            panic!("no link");
+        };
+        assert_eq!((link.index, link.name.as_str(), link.mac), (IfIndex(3), "eth0", None));
+    }
+
+    #[test]
+    fn a_neighbour_that_does_not_answer_is_not_read_as_one() {
+        let neighbour = |state: u16| {
+            let mut fixed = [0; 12];
+            fixed[4..8].copy_from_slice(&3u32.to_ne_bytes());
+            fixed[8..10].copy_from_slice(&state.to_ne_bytes());
+            let attributes: &[(u16, &[u8])] =
+                &[(libc::NDA_DST, &[192, 0, 2, 1]), (libc::NDA_LLADDR, &[2, 0, 0, 0, 0, 1])];
+            only(&request(libc::RTM_NEWNEIGH, 0, 1, &fixed, attributes))
+        };
+        let known =
+            Message::Neighbour { index: IfIndex(3), ip: [192, 0, 2, 1].into(), mac: MacAddr([2, 0, 0, 0, 0, 1]) };
+        assert_eq!(neighbour(libc::NUD_STALE), known);
+        assert_eq!(neighbour(libc::NUD_FAILED), Message::Other);
+        assert_eq!(neighbour(libc::NUD_INCOMPLETE), Message::Other);
+    }
+
+    #[test]
+    fn messages_of_a_bridge_about_its_port_are_not_about_the_link() {
+        let mut fixed = [0; 16];
+        fixed[0] = libc::AF_BRIDGE as u8;
+        assert_eq!(only(&request(libc::RTM_DELLINK, 0, 1, &fixed, &[])), Message::Other);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_to_an_end(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            prop_assert!(messages(&bytes).count() <= bytes.len() / HEADER);
+        }
+
+        #[test]
+        fn any_body_of_a_message_is_read_to_an_end(
+            kind in prop_oneof![Just(2u16), Just(3), 16u16..32],
+            body in proptest::collection::vec(prop_oneof![3 => Just(0u8), 2 => 0u8..20, 1 => any::<u8>()], 0..200),
+        ) {
+            let datagram = request(kind, 0, 1, &body, &[]);
+            prop_assert_eq!(messages(&datagram).count(), 1);
+        }
+    }
+}

@@ -217,6 +217,7 @@ fn a_link_that_is_down_is_told_and_works_again_when_it_is_up() {
     let late = PacketSocket::open(index("a")).unwrap();
     assert!(matches!(late.receive(&mut [0; 64]), Err(Error::Down(_))));
     ip("link set dev a up");
+    crate::wait_until_up();
     // Each of the two sockets inside had an error to tell.
     let _ = (a.receive(&mut [0; 64]), late.receive(&mut [0; 64]));
     b.send(&request(2)).unwrap();

@@ -108,6 +108,10 @@ fn plug() {
     ip("link add name a address 02:00:00:00:00:0a type veth peer name b address 02:00:00:00:00:0b");
     ip("link set dev a up");
     ip("link set dev b up");
-    // The kernel notes a carrier a little later.
+    wait_until_up();
+}
+
+/// The kernel takes a while to note a carrier, up to a second, and drops frames until then.
+fn wait_until_up() {
     while !["a", "b"].iter().all(|end| ip(&format!("-o link show dev {end}")).contains("state UP")) {}
 }

@@ -98,6 +98,7 @@ fn a_link_that_was_down_only_for_a_moment_is_told() {
     let before = monitor.table().clone();
     ip("link set dev a down");
     ip("link set dev a up");
+    crate::wait_until_up();
     let changes = settle(&mut monitor);
     assert_eq!(*monitor.table(), before);
     assert!(changes.contains(&Change::Link(a)), "{changes:?}");
