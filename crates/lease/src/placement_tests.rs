@@ -38,7 +38,7 @@ fn names(n: usize) -> Vec<String> {
 }
 
 /// Every address may be owned by all of the nodes.
-fn all<'a>(addresses: impl Iterator<Item = IpAddr>, nodes: &'a [String]) -> BTreeMap<IpAddr, BTreeSet<&'a str>> {
+fn all(addresses: impl Iterator<Item = IpAddr>, nodes: &[String]) -> BTreeMap<IpAddr, BTreeSet<&str>> {
     addresses.map(|a| (a, nodes.iter().map(String::as_str).collect())).collect()
 }
 

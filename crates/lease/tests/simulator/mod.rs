@@ -299,7 +299,7 @@ impl Sim {
     }
 
     pub fn assert_one_owner_each(&self) {
-        self.one_owner_each().unwrap();
+        assert_eq!(self.one_owner_each(), Ok(()));
     }
 
     pub fn lost(&self, n: usize) -> Vec<(IpAddr, Reason)> {
