@@ -89,7 +89,8 @@ impl World {
         self.services().filter(|s| s.served && s.local && !s.ingress.is_empty()).map(|s| s.key.clone()).collect()
     }
 
-    pub(crate) fn services(&self) -> impl Iterator<Item = &Service> {
+    /// All Services, by namespace and name.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
         self.services.values()
     }
 
