@@ -18,27 +18,32 @@ use crate::wait::secs;
 pub const SERVICE_RANGES: &str = "10.96.0.0/16,fd00:96::/112";
 const PORT: u16 = 6443;
 
+/// The controllers that a cluster without kubelets needs; the others only make its start slower.
+const CONTROLLERS: &str = "clusterrole-aggregation-controller,endpointslice-controller,garbage-collector-controller,\
+    namespace-controller,root-ca-certificate-publisher-controller,serviceaccount-controller";
+
 /// What runs beside etcd and kube-apiserver.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// kube-controller-manager: EndpointSlices, Deployments, namespaces, service accounts.
+    /// kube-controller-manager: EndpointSlices, namespaces, service accounts, garbage collection.
     pub controllers: bool,
-    /// Its node lifecycle controller: a node whose kubelet is silent becomes NotReady. Off for nodes without a kubelet.
-    pub node_lifecycle: bool,
+    /// All of its controllers, Deployments and the node lifecycle among them (a node whose kubelet is silent becomes NotReady):
+    /// not for nodes without a kubelet.
+    pub all_controllers: bool,
     /// kube-scheduler, for pods on real nodes.
     pub scheduler: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { controllers: true, node_lifecycle: false, scheduler: false }
+        Options { controllers: true, all_controllers: false, scheduler: false }
     }
 }
 
 impl Options {
     /// All of it, for nodes with a kubelet.
     pub fn real() -> Options {
-        Options { controllers: true, node_lifecycle: true, scheduler: true }
+        Options { controllers: true, all_controllers: true, scheduler: true }
     }
 }
 
@@ -100,9 +105,9 @@ impl ControlPlane {
         control._others.push(etcd);
         control.start_api()?;
         if options.controllers {
-            let lifecycle = if options.node_lifecycle { "*" } else { "*,-node-lifecycle-controller" };
+            let wanted = if options.all_controllers { "*" } else { CONTROLLERS };
             let manager = control.component("kube-controller-manager", |flags| {
-                flags.push(format!("--controllers={lifecycle}"));
+                flags.push(format!("--controllers={wanted}"));
                 flags.push(format!("--service-account-private-key-file={}", control.dir.join("sa.key").display()));
                 // Without it the manager acts as itself and RBAC gives it next to nothing.
                 flags.push("--use-service-account-credentials=true".to_owned());

@@ -68,7 +68,8 @@ pub fn enter() -> Result<Sandbox> {
 fn outer() -> Result<i32> {
     let tmp = env::temp_dir();
     sweep(&tmp);
-    let rootless = !getuid().is_root();
+    let user = getuid(); // before the sandbox makes it root
+    let rootless = !user.is_root();
     // The pid alone is not enough: in another pid namespace that shares /tmp the same number may run.
     let started = SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos();
     let dir = tmp.join(format!("{PREFIX}{}.{started}", std::process::id()));
@@ -98,7 +99,7 @@ fn outer() -> Result<i32> {
     if env::var_os(KEEP).is_some() {
         eprintln!("lab: kept: {}", dir.display());
     } else if failed && logs.is_dir() {
-        let kept = tmp.join(format!("oxelb-lab-failed.{}", getuid()));
+        let kept = tmp.join(format!("oxelb-lab-failed.{user}"));
         let _ = fs::remove_dir_all(&kept);
         if fs::rename(&logs, &kept).is_ok() {
             eprintln!("lab: logs: {}", kept.display());
