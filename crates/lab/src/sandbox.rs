@@ -97,6 +97,7 @@ fn outer() -> Result<i32> {
     let failed = (1..128).contains(&code);
     let logs = dir.join("logs");
     if env::var_os(KEEP).is_some() {
+        remove_cgroups(&dir);
         eprintln!("lab: kept: {}", dir.display());
     } else if failed && logs.is_dir() {
         let kept = tmp.join(format!("oxelb-lab-failed.{user}"));
@@ -238,13 +239,16 @@ fn sweep(tmp: &Path) {
     }
 }
 
-fn remove(dir: &Path) {
-    if let Some(name) = dir.file_name() {
-        let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
-        for hierarchy in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
-            remove_cgroup(&hierarchy.join(name));
-        }
+fn remove_cgroups(dir: &Path) {
+    let Some(name) = dir.file_name() else { return };
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
+    for hierarchy in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
+        remove_cgroup(&hierarchy.join(name));
     }
+}
+
+fn remove(dir: &Path) {
+    remove_cgroups(dir);
     if let Err(error) = fs::remove_dir_all(dir)
         && error.kind() != io::ErrorKind::NotFound
     {
