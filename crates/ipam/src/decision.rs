@@ -45,8 +45,8 @@ pub struct Decision {
     pub pool_label: Option<Option<String>>,
     /// The condition [`keys::ADDRESS_ASSIGNED`] to set, without times; `None` leaves it alone.
     pub condition: Option<Condition>,
-    /// Remove that condition.
-    pub remove_condition: bool,
+    /// Types of our conditions to remove.
+    pub remove_conditions: Vec<String>,
     /// Remove OpenELB's finalizer.
     pub remove_finalizer: bool,
     /// To be told to the user when the write has landed.
@@ -113,7 +113,9 @@ pub(crate) fn difference(entry: &Entry, verdict: Option<Verdict>) -> Option<Deci
         Some(verdict) if verdict.assigned => Outcome::Assigned,
         Some(_) => Outcome::Waiting,
     };
-    let remove_condition = verdict.is_none() && before.is_some();
+    let ours = [keys::ADDRESS_ASSIGNED, keys::ANNOUNCED].into_iter();
+    let ours = ours.filter(|type_| verdict.is_none() && service.condition(type_).is_some());
+    let remove_conditions: Vec<String> = ours.map(str::to_owned).collect();
     let condition = verdict.and_then(|v| {
         let condition = Condition::new(keys::ADDRESS_ASSIGNED, v.assigned, v.reason, v.message);
         if before.is_some_and(|b| b.says_the_same(&condition)) {
@@ -127,8 +129,11 @@ pub(crate) fn difference(entry: &Entry, verdict: Option<Verdict>) -> Option<Deci
     });
 
     let remove_finalizer = service.legacy_finalizer;
-    let nothing =
-        ingress.is_none() && pool_label.is_none() && condition.is_none() && !remove_condition && !remove_finalizer;
+    let nothing = ingress.is_none()
+        && pool_label.is_none()
+        && condition.is_none()
+        && remove_conditions.is_empty()
+        && !remove_finalizer;
     (!nothing).then(|| Decision {
         service: service.key.clone(),
         uid: service.uid.clone(),
@@ -139,7 +144,7 @@ pub(crate) fn difference(entry: &Entry, verdict: Option<Verdict>) -> Option<Deci
         ingress,
         pool_label,
         condition,
-        remove_condition,
+        remove_conditions,
         remove_finalizer,
         events,
     })
