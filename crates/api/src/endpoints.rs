@@ -49,7 +49,7 @@ impl EndpointSlice {
             let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
             let serving = conditions.and_then(|c| c.serving).unwrap_or(ready);
             let terminating = conditions.and_then(|c| c.terminating).unwrap_or(false);
-            if !ready && !(serving && terminating) {
+            if !(ready || serving && terminating) {
                 continue;
             }
             let on_node = nodes.entry(node.clone()).or_default();

@@ -70,6 +70,9 @@ pub enum InvalidPool {
     /// `spec.nodeSelector`
     #[error("spec.nodeSelector: {0}")]
     NodeSelector(InvalidSelector),
+    /// The name cannot be recorded on a Service: a label takes 63 characters.
+    #[error("metadata.name: {0:?} is longer than 63 characters, so that no Service can carry it as a label; make the pool anew with a shorter name")]
+    Name(String),
     /// Nothing is left to give out.
     #[error("spec.exclude: no address of {0} is left to give out; exclude fewer")]
     NothingLeft(String),
@@ -89,6 +92,10 @@ impl TryFrom<&Eip> for Pool {
     type Error = InvalidPool;
     fn try_from(eip: &Eip) -> Result<Pool, InvalidPool> {
         let spec = &eip.spec;
+        let name = eip.metadata.name.clone().unwrap_or_default();
+        if name.len() > 63 {
+            return Err(InvalidPool::Name(name));
+        }
         let addresses: AddressSet = spec.address.parse().map_err(InvalidPool::Address)?;
         let excluded: AddressSet = match spec.exclude.as_deref().map(str::trim) {
             None | Some("") => AddressSet::default(),
@@ -109,7 +116,7 @@ impl TryFrom<&Eip> for Pool {
         let nodes = spec.node_selector.as_ref().map(Selector::try_from).transpose().map_err(InvalidPool::NodeSelector)?;
         let annotated = |key: &str| eip.metadata.annotations.as_ref().and_then(|a| a.get(key)).map(String::as_str);
         Ok(Pool {
-            name: eip.metadata.name.clone().unwrap_or_default(),
+            name,
             addresses,
             allocatable,
             protocol,
@@ -195,6 +202,15 @@ mod tests {
             let error = pool(serde_json::json!({"address": "10.0.0.1", "protocol": protocol})).unwrap_err();
             assert_eq!(error, InvalidPool::NoInterface);
         }
+    }
+
+    #[test]
+    fn a_name_that_no_label_can_carry_is_refused() {
+        let mut e = eip(serde_json::json!({"address": "10.0.0.1"}));
+        e.metadata.name = Some("n".repeat(63));
+        assert!(Pool::try_from(&e).is_ok());
+        e.metadata.name = Some("n".repeat(64));
+        assert_eq!(Pool::try_from(&e).unwrap_err(), InvalidPool::Name("n".repeat(64)));
     }
 
     #[test]

@@ -134,10 +134,13 @@ impl Service {
             && annotation(keys::NODE_PROXY).is_none();
         let pool_label = meta.labels.as_ref().and_then(|l| l.get(keys::POOL)).cloned();
         let legacy_finalizer = meta.finalizers.iter().flatten().any(|f| f == keys::LEGACY_SERVICE_FINALIZER);
-        if !served && pool_label.is_none() && !legacy_finalizer {
+        let status = object.status.as_ref();
+        let conditions: Vec<Condition> =
+            status.and_then(|s| s.conditions.as_ref()).into_iter().flatten().map(condition).collect();
+        let marked = conditions.iter().any(|c| c.type_ == keys::ADDRESS_ASSIGNED || c.type_ == keys::ANNOUNCED);
+        if !served && pool_label.is_none() && !legacy_finalizer && !marked {
             return None;
         }
-        let status = object.status.as_ref();
         let ingress = status.and_then(|s| s.load_balancer.as_ref()).and_then(|l| l.ingress.as_ref());
         Some(Service {
             key: ServiceKey::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default()),
@@ -159,7 +162,7 @@ impl Service {
             has_ingress: ingress.is_some_and(|i| !i.is_empty()),
             pool_label,
             legacy_finalizer,
-            conditions: status.and_then(|s| s.conditions.as_ref()).into_iter().flatten().map(condition).collect(),
+            conditions,
         })
     }
 
@@ -242,6 +245,11 @@ mod tests {
         assert!(!read(json).unwrap().served); // D6: no annotations at all
         let json = json!({"metadata": {"name": "s", "finalizers": [keys::LEGACY_SERVICE_FINALIZER]}, "spec": {}});
         assert!(read(json).unwrap().legacy_finalizer);
+        // A Service that waited for an address has no label; its condition is still ours to remove.
+        let condition = json!({"type": keys::ADDRESS_ASSIGNED, "status": "False", "reason": "PoolFull", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let json = json!({"metadata": {"name": "s"}, "spec": {}, "status": {"conditions": [condition]}});
+        assert!(!read(json).unwrap().served);
     }
 
     #[test]
