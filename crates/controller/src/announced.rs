@@ -1,0 +1,252 @@
+//! The condition `openelb.io/Announced`: what the speakers say of a Service's addresses, against what is planned.
+
+use api::speaker::Warning;
+use api::{Condition, Protocol, Service, Speaker, keys};
+use plan::{Announcement, Note, Plan};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+/// Warnings of a node with which an address does not work as it should, although its owner announces it.
+const HARMFUL: [&str; 2] = ["KernelAnswers", "AddressConflict"];
+
+/// What every node's speaker says.
+#[derive(Debug, Clone, Default)]
+pub struct Reports {
+    by_node: BTreeMap<String, Report>,
+}
+
+/// What one node's speaker says.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Report {
+    /// It runs, as far as it could say.
+    pub alive: bool,
+    /// The addresses that it owns.
+    pub owns: BTreeSet<IpAddr>,
+    /// What is in the way on its node.
+    pub warnings: Vec<Warning>,
+}
+
+impl From<&Speaker> for Report {
+    fn from(speaker: &Speaker) -> Report {
+        let Some(status) = &speaker.status else { return Report::default() };
+        Report {
+            alive: status.conditions.iter().any(|c| c.type_ == "Alive" && c.status == "True"),
+            owns: status.addresses.iter().filter_map(|a| a.address.parse().ok()).collect(),
+            warnings: status.warnings.clone(),
+        }
+    }
+}
+
+impl Reports {
+    /// What a node's speaker says has changed. True when it says something else than before.
+    pub fn set(&mut self, node: &str, report: Report) -> bool {
+        self.by_node.insert(node.to_owned(), report.clone()).as_ref() != Some(&report)
+    }
+
+    /// A Speaker is gone.
+    pub fn remove(&mut self, node: &str) {
+        self.by_node.remove(node);
+    }
+
+    /// Every warning, with its node.
+    pub fn warnings(&self) -> impl Iterator<Item = (&str, &Warning)> {
+        self.by_node.iter().flat_map(|(node, report)| report.warnings.iter().map(move |w| (node.as_str(), w)))
+    }
+
+    /// Addresses inside pools that nodes have themselves or by which they reach the world. They must not be given out.
+    pub fn occupied(&self) -> BTreeMap<IpAddr, String> {
+        let of = |(node, w): (&str, &Warning)| {
+            let what = match w.reason.as_str() {
+                "AddressOnNode" => "an address of",
+                "GatewayInPool" => "a gateway of",
+                _ => return None,
+            };
+            // These warnings begin with the address that they are about.
+            Some((w.message.split_whitespace().next()?.parse().ok()?, format!("{what} node {node}")))
+        };
+        self.warnings().filter_map(of).collect()
+    }
+
+    fn of<'a>(&'a self, nodes: &'a BTreeSet<String>) -> impl Iterator<Item = (&'a str, &'a Report)> {
+        nodes.iter().filter_map(|n| Some((n.as_str(), self.by_node.get(n)?)))
+    }
+}
+
+/// The condition of a Service that has addresses.
+pub fn condition(service: &Service, plan: &Plan, reports: &Reports) -> Condition {
+    let trouble = service.ingress.iter().find_map(|ip| trouble(*ip, service, plan, reports));
+    match trouble {
+        Some((reason, message)) => Condition::new(keys::ANNOUNCED, false, &reason, message),
+        // No node is named, so that a failover of ten thousand addresses writes no Service.
+        None => Condition::new(
+            keys::ANNOUNCED,
+            true,
+            "Announced",
+            "a speaker announces every address; kubectl get speakers -o yaml shows which",
+        ),
+    }
+}
+
+/// Why an address is not announced, or does not work though it is: a reason, and the same in plain words.
+fn trouble(ip: IpAddr, service: &Service, plan: &Plan, reports: &Reports) -> Option<(String, String)> {
+    let Some(announcement) = plan.addresses.get(&ip) else {
+        let about = |note: &&Note| match note {
+            Note::OutsidePools { address, .. } => *address == ip,
+            Note::Family { address, service: key } => *address == ip && *key == service.key,
+            _ => false,
+        };
+        let note = plan.notes.iter().find(about);
+        let text = |n: &Note| (n.reason().to_owned(), n.to_string());
+        return Some(note.map_or_else(|| ("NotPlanned".to_owned(), format!("{ip} is not announced yet")), text));
+    };
+    if let Some(because) = &announcement.none_because {
+        return Some((because.reason().to_owned(), format!("no node announces {ip}: {because}")));
+    }
+    let candidates: Vec<_> = reports.of(&announcement.candidates).collect();
+    let of_pool = |w: &&Warning| w.pool.as_deref() == Some(announcement.pool.as_str());
+    let first = |wanted: &dyn Fn(&Warning) -> bool| {
+        let found = |(node, r): &(&str, &Report)| {
+            r.warnings.iter().filter(of_pool).find(|w| wanted(w)).map(|w| ((*node).to_owned(), w.clone()))
+        };
+        candidates.iter().find_map(found)
+    };
+    if candidates.iter().any(|(_, r)| r.owns.contains(&ip)) {
+        let (node, w) = first(&|w| HARMFUL.contains(&w.reason.as_str()))?;
+        return Some((w.reason, format!("node {node}: {}", w.message)));
+    }
+    if !candidates.iter().any(|(_, r)| r.alive) {
+        return Some(("NoSpeaker".to_owned(), no_speaker(ip, announcement)));
+    }
+    if let Some((node, w)) = first(&|w| matches!(w.reason.as_str(), "InterfaceMissing" | "NoSpeaker")) {
+        return Some((w.reason, format!("no node announces {ip}; node {node}: {}", w.message)));
+    }
+    let message = format!("no speaker announces {ip} yet; see kubectl get speakers, and the log of the speakers");
+    Some(("NotYetAnnounced".to_owned(), message))
+}
+
+fn no_speaker(ip: IpAddr, announcement: &Announcement) -> String {
+    let mend = match announcement.protocol {
+        Protocol::Layer2 => "kubectl -n openelb-system get pods -l component=speaker -o wide",
+        Protocol::Bgp | Protocol::Vip => "kubectl get speakers",
+    };
+    format!("no speaker runs on the nodes that may announce {ip} ({}); see {mend}", Few(&announcement.candidates))
+}
+
+/// The first three of many.
+pub struct Few<'a, T>(pub &'a BTreeSet<T>);
+
+impl<T: fmt::Display> fmt::Display for Few<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, item) in self.0.iter().take(3).enumerate() {
+            write!(f, "{}{item}", if i == 0 { "" } else { ", " })?;
+        }
+        match self.0.len().saturating_sub(3) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::{Pool, ServiceKey};
+    use plan::World;
+    use serde_json::json;
+
+    fn world() -> World {
+        let mut world = World::default();
+        let eip = json!({
+            "apiVersion": "network.kubesphere.io/v1alpha2", "kind": "Eip", "metadata": {"name": "p"},
+            "spec": {"address": "10.0.0.0/24", "protocol": "layer2", "interface": "eth0"}
+        });
+        let eip: api::Eip = serde_json::from_value(eip).unwrap();
+        world.set_pool("p", Pool::try_from(&eip));
+        for name in ["n1", "n2"] {
+            world.set_node(api::Node { name: name.into(), ready: true, ..Default::default() });
+        }
+        world.set_service(service());
+        world
+    }
+
+    fn service() -> Service {
+        Service {
+            key: ServiceKey::new("d", "s"),
+            served: true,
+            families: vec![api::Family::V4],
+            ingress: vec!["10.0.0.7".parse().unwrap()],
+            pool_label: Some("p".into()),
+            ..Default::default()
+        }
+    }
+
+    fn report(owns: &[&str], warnings: &[(&str, &str)]) -> Report {
+        let warning = |(reason, message): &(&str, &str)| Warning {
+            reason: (*reason).into(),
+            pool: Some("p".into()),
+            message: (*message).into(),
+        };
+        Report {
+            alive: true,
+            owns: owns.iter().map(|ip| ip.parse().unwrap()).collect(),
+            warnings: warnings.iter().map(warning).collect(),
+        }
+    }
+
+    fn said(world: &World, reports: &Reports) -> (String, String) {
+        let c = condition(&service(), &plan::plan(world), reports);
+        (c.status, c.reason)
+    }
+
+    #[test]
+    fn announced_is_what_a_candidates_speaker_says_not_what_is_planned() {
+        let (world, mut reports) = (world(), Reports::default());
+        assert_eq!(said(&world, &reports), ("False".into(), "NoSpeaker".into()));
+        reports.set("n1", report(&[], &[]));
+        assert_eq!(said(&world, &reports), ("False".into(), "NotYetAnnounced".into()));
+        assert!(reports.set("n1", report(&["10.0.0.7"], &[])));
+        assert!(!reports.set("n1", report(&["10.0.0.7"], &[])));
+        assert_eq!(said(&world, &reports), ("True".into(), "Announced".into()));
+        // A node that died says for ever that it owns the address.
+        let mut after = world.clone();
+        after.set_node(api::Node { name: "n1".into(), ready: false, ..Default::default() });
+        reports.set("n2", report(&[], &[]));
+        assert_eq!(said(&after, &reports), ("False".into(), "NotYetAnnounced".into()));
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_named_with_its_node() {
+        let (world, mut reports) = (world(), Reports::default());
+        reports.set("n1", report(&[], &[("InterfaceMissing", "no interface eth0")]));
+        let c = condition(&service(), &plan::plan(&world), &reports);
+        assert_eq!(c.reason, "InterfaceMissing");
+        assert!(c.message.contains("10.0.0.7") && c.message.contains("node n1"), "{}", c.message);
+        reports.set("n2", report(&["10.0.0.7"], &[("OutsideSubnet", "10.0.0.0-10.0.0.255 of the pool is not")]));
+        assert_eq!(said(&world, &reports).0, "True"); // D13: a warning, and it works
+        reports.set("n2", report(&["10.0.0.7"], &[("KernelAnswers", "10.0.0.7 of the pool")]));
+        assert_eq!(said(&world, &reports), ("False".into(), "KernelAnswers".into()));
+    }
+
+    #[test]
+    fn no_candidate_is_explained() {
+        let mut world = world();
+        let mut local = service();
+        local.local = true;
+        world.set_service(local);
+        assert_eq!(said(&world, &Reports::default()), ("False".into(), "NoServingEndpoints".into()));
+        world.remove_node("n1");
+        world.remove_node("n2");
+        assert_eq!(said(&world, &Reports::default()), ("False".into(), "NoNodes".into()));
+    }
+
+    #[test]
+    fn addresses_of_nodes_and_gateways_inside_pools_are_found() {
+        let mut reports = Reports::default();
+        let message = "10.0.0.1 is in the pool, but it is a gateway of this node";
+        reports.set("n1", report(&[], &[("GatewayInPool", message), ("InterfaceMissing", "10.0.0.9 of")]));
+        reports.set("n2", report(&[], &[("AddressOnNode", "fd00::2 is in the pool")]));
+        let found: Vec<_> = reports.occupied().into_iter().map(|(ip, what)| format!("{ip}: {what}")).collect();
+        assert_eq!(found, ["10.0.0.1: a gateway of node n1", "fd00::2: an address of node n2"]);
+    }
+}

@@ -1,0 +1,726 @@
+//! What the leading controller knows and what it has to write, without a clock or a connection.
+//!
+//! ```text
+//!  source::Event ──► event ──┐                          ┌──► next: the writes whose turn it is, one per object
+//!                            ├─ ipam, plan::World ─ plan┤
+//!  what came of a write ► done ┘                        └──► deadline: when to ask again
+//! ```
+//!
+//! Order: addresses of Services, then pools' status, then [`keys::ANNOUNCED`], then events. A write of a Service rests
+//! on the version that was read; until a newer one has come there is no other write of that Service.
+
+use crate::announced::{self, Report, Reports};
+use crate::metrics::PoolCounts;
+use crate::pools::{self, Known, READY};
+use crate::queue::Queue;
+use api::{Condition, Eip, Service, ServiceKey, keys};
+use engine::Tick;
+use ipam::{Decision, Ipam};
+use source::{Change, Event, Object, ObjectRef, ServicePatch, Write, WriteError};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+use tracing::{debug, info, warn};
+
+/// A pool's status is written at most that often, and by one millisecond less often for each address in use.
+const POOL: Duration = Duration::from_secs(1);
+/// Announcements are looked at that long after something changed, so that much is looked at once.
+const LOOK: Duration = Duration::from_secs(1);
+/// That an address is not announced must last that long to be written: the first answer and every failover take a while.
+const LASTS: Duration = Duration::from_secs(3);
+/// Writes pause after the API server did not take one: from, to.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// What was refused is tried again after this time.
+const REFUSED: Duration = Duration::from_secs(60);
+/// That many events may wait; more are dropped and counted.
+const EVENTS: usize = 16_384;
+
+/// See the module.
+pub struct Planner {
+    ipam: Ipam,
+    world: plan::World,
+    pools: BTreeMap<String, Known>,
+    nodes: BTreeMap<String, Vec<IpAddr>>,
+    reports: Reports,
+    memberlist: Memberlist,
+    synced: bool,
+    services_changed: bool,
+    /// Services whose EndpointSlices have all been read.
+    sliced: BTreeSet<ServiceKey>,
+
+    /// Decisions that have not been written.
+    decisions: BTreeMap<ServiceKey, Decision>,
+    /// What [`keys::ANNOUNCED`] should say and does not; `None`: it should not be there.
+    announced: BTreeMap<ServiceKey, Option<Condition>>,
+    urgent: Queue<ServiceKey>,
+    later: Queue<ServiceKey>,
+    /// Services of which a write is on its way.
+    in_flight: BTreeSet<ServiceKey>,
+    /// The version from which a Service was written last: nothing more can be written from it.
+    spent: BTreeMap<ServiceKey, String>,
+    pool_turns: BTreeMap<String, PoolTurn>,
+    events: VecDeque<Write>,
+    dropped_events: u64,
+
+    look_at: Option<Tick>,
+    /// Services whose address is not announced, why, and since when.
+    unannounced: BTreeMap<ServiceKey, (String, Tick)>,
+    paused: Option<Tick>,
+    failures: u32,
+    refused: BTreeMap<Job, Tick>,
+}
+
+/// The Secret that authenticates speakers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Memberlist {
+    Missing,
+    InFlight,
+    There,
+}
+
+/// When a pool's status may be written.
+#[derive(Debug, Clone, Default)]
+struct PoolTurn {
+    dirty: bool,
+    in_flight: bool,
+    not_before: Tick,
+    /// Its legacy finalizer is being removed.
+    finalizer: bool,
+}
+
+/// What can be refused and tried again.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Job {
+    Service(ServiceKey),
+    Pool(String),
+    Finalizer(String),
+    Memberlist,
+}
+
+/// Names a write that is on its way.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ticket {
+    /// Of a Service, and what it does.
+    Service(ServiceKey, Box<ServiceTicket>),
+    /// Of a pool's status.
+    Pool(String),
+    /// Of a pool's legacy finalizer.
+    Finalizer(String),
+    /// Of the Secret.
+    Memberlist,
+    /// Of an event.
+    Event(Box<Write>),
+}
+
+/// What a write of a Service does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceTicket {
+    version: String,
+    uid: String,
+    decision: Option<Decision>,
+    announced: Option<Option<Condition>>,
+}
+
+impl Ticket {
+    /// The kind of object, for metrics.
+    pub fn object(&self) -> &'static str {
+        match self {
+            Ticket::Service(..) => "service",
+            Ticket::Pool(_) | Ticket::Finalizer(_) => "eip",
+            Ticket::Memberlist => "secret",
+            Ticket::Event(_) => "event",
+        }
+    }
+}
+
+impl Default for Planner {
+    fn default() -> Planner {
+        Planner {
+            ipam: Ipam::new(),
+            world: plan::World::default(),
+            pools: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            reports: Reports::default(),
+            memberlist: Memberlist::Missing,
+            synced: false,
+            services_changed: false,
+            sliced: BTreeSet::new(),
+            decisions: BTreeMap::new(),
+            announced: BTreeMap::new(),
+            urgent: Queue::default(),
+            later: Queue::default(),
+            in_flight: BTreeSet::new(),
+            spent: BTreeMap::new(),
+            pool_turns: BTreeMap::new(),
+            events: VecDeque::new(),
+            dropped_events: 0,
+            look_at: None,
+            unannounced: BTreeMap::new(),
+            paused: None,
+            failures: 0,
+            refused: BTreeMap::new(),
+        }
+    }
+}
+
+impl Planner {
+    /// Whether everything that there was has been read; before, nothing is decided.
+    pub fn synced(&self) -> bool {
+        self.synced
+    }
+
+    /// The Services whose EndpointSlices must be read, when they may be others than at the last call.
+    pub fn new_needs(&mut self) -> Option<BTreeSet<ServiceKey>> {
+        std::mem::take(&mut self.services_changed).then(|| self.world.needs_slices())
+    }
+
+    /// Something was read.
+    pub fn event(&mut self, now: Tick, event: Event) {
+        match event {
+            Event::Change(Change::Apply(object)) => self.apply(now, object),
+            Event::Change(Change::Delete(reference)) => self.delete(now, reference),
+            Event::Synced => {
+                info!(pools = self.pools.len(), "everything has been read; giving addresses from now on");
+                self.synced = true;
+                self.pools.keys().cloned().collect::<Vec<_>>().iter().for_each(|p| self.pool_changed(p));
+                self.look(now);
+            }
+            Event::Reachable(Ok(())) => {
+                info!("the source of objects can be read again");
+                self.paused = None;
+            }
+            Event::Reachable(Err(reason)) => warn!("the source of objects cannot be read: {reason}"),
+            Event::SlicesRead(key) => {
+                self.sliced.insert(key);
+                self.look(now);
+            }
+            Event::Broken { file, message: Some(message) } => warn!(file, "{message}; what it last said well stays"),
+            Event::Broken { file, message: None } => info!(file, "the file is good again, or gone"),
+        }
+    }
+
+    fn apply(&mut self, now: Tick, object: Object) {
+        match object {
+            Object::Pool(eip) => self.set_pool(eip),
+            Object::Service(service) => self.set_service(*service),
+            Object::Node(node) => {
+                if self.nodes.insert(node.name.clone(), node.addresses.clone()).as_ref() != Some(&node.addresses) {
+                    self.reserve();
+                }
+                self.world.set_node(node);
+            }
+            Object::Slice(slice) => self.world.set_slice(slice),
+            Object::Namespace(namespace) => self.ipam.set_namespace(&namespace.name, namespace.labels),
+            Object::Speaker(speaker) => {
+                let node = speaker.metadata.name.clone().unwrap_or_default();
+                if !self.reports.set(&node, Report::from(&*speaker)) {
+                    return;
+                }
+                self.reserve();
+                self.all_pools_changed();
+            }
+            Object::Memberlist(_) => self.memberlist = Memberlist::There,
+        }
+        self.look(now);
+    }
+
+    fn delete(&mut self, now: Tick, reference: ObjectRef) {
+        match reference {
+            ObjectRef::Pool(name) => {
+                self.ipam.remove_pool(&name);
+                self.world.remove_pool(&name);
+                self.pools.remove(&name);
+                self.pool_turns.remove(&name);
+                self.all_pools_changed();
+            }
+            ObjectRef::Service(key) => {
+                self.services_changed = true;
+                self.ipam.remove_service(&key);
+                self.world.remove_service(&key);
+                self.decisions.remove(&key);
+                self.announced.remove(&key);
+                self.spent.remove(&key);
+                self.unannounced.remove(&key);
+                self.sliced.remove(&key);
+                self.refused.remove(&Job::Service(key));
+            }
+            ObjectRef::Node(name) => {
+                self.nodes.remove(&name);
+                self.world.remove_node(&name);
+                self.reserve();
+            }
+            ObjectRef::Slice(key) => self.world.remove_slice(&key),
+            ObjectRef::Namespace(name) => self.ipam.remove_namespace(&name),
+            ObjectRef::Speaker(node) => {
+                self.reports.remove(&node);
+                self.reserve();
+                self.all_pools_changed();
+            }
+            ObjectRef::Memberlist => self.memberlist = Memberlist::Missing,
+        }
+        self.look(now);
+    }
+
+    fn set_pool(&mut self, eip: Box<Eip>) {
+        let name = eip.metadata.name.clone().unwrap_or_default();
+        let finalizer = eip.metadata.finalizers.iter().flatten().any(|f| f == keys::LEGACY_POOL_FINALIZER);
+        self.pool_turns.entry(name.clone()).or_default().finalizer = finalizer;
+        let recorded = api::Pool::try_from(&*eip);
+        let known = Known::new(eip);
+        let same = self.pools.get(&name).is_some_and(|before| before.pool == known.pool);
+        if !same {
+            // What it records counts only once, for the take-over from OpenELB.
+            self.ipam.set_pool(&name, recorded);
+            self.world.set_pool(&name, known.pool.clone());
+            if let Err(e) = &known.pool {
+                warn!(pool = name, "{e}");
+            }
+        }
+        self.pools.insert(name.clone(), known);
+        if same { self.pool_changed(&name) } else { self.all_pools_changed() }
+    }
+
+    fn set_service(&mut self, service: Service) {
+        let key = service.key.clone();
+        self.services_changed = true;
+        // Decisions rest on versions. A new one is made for this version if one is necessary.
+        self.decisions.remove(&key);
+        self.announced.remove(&key);
+        self.refused.remove(&Job::Service(key.clone()));
+        if self.spent.get(&key).is_some_and(|v| *v != service.resource_version) {
+            self.spent.remove(&key);
+        }
+        self.world.set_service(service.clone());
+        self.ipam.set_service(service);
+        // What was decided on the last version and not written must be decided again.
+        self.ipam.retry(&key);
+    }
+
+    fn reserve(&mut self) {
+        let of_node = |(name, ips): (&String, &Vec<IpAddr>)| {
+            let what = format!("an address of node {name}");
+            ips.iter().map(move |ip| (*ip, what.clone())).collect::<Vec<_>>()
+        };
+        let mut reserved = self.reports.occupied();
+        reserved.extend(self.nodes.iter().flat_map(of_node));
+        self.ipam.set_reserved(reserved);
+    }
+
+    fn pool_changed(&mut self, name: &str) {
+        self.pool_turns.entry(name.to_owned()).or_default().dirty = true;
+    }
+
+    fn all_pools_changed(&mut self) {
+        for name in self.pools.keys() {
+            self.pool_turns.entry(name.clone()).or_default().dirty = true;
+        }
+    }
+
+    fn look(&mut self, now: Tick) {
+        self.look_at.get_or_insert(now + LOOK);
+    }
+
+    /// Decides. To be called after events, before [`Planner::next`].
+    pub fn plan(&mut self, now: Tick) {
+        if !self.synced {
+            return;
+        }
+        let plan = self.ipam.plan();
+        for decision in plan.services {
+            let key = decision.service.clone();
+            debug!(service = %key, outcome = ?decision.outcome, addresses = ?decision.addresses, "decided");
+            self.decisions.insert(key.clone(), decision);
+            self.urgent.push(key);
+        }
+        plan.pools
+            .iter()
+            .filter(|p| self.pools.contains_key(*p))
+            .cloned()
+            .collect::<Vec<_>>()
+            .iter()
+            .for_each(|p| self.pool_changed(p));
+        if self.look_at.is_some_and(|at| at <= now) && self.urgent.is_empty() {
+            self.look_at = None;
+            self.look_now(now);
+        }
+    }
+
+    /// Compares what Services say of their announcement with what is so.
+    fn look_now(&mut self, now: Tick) {
+        let needs = self.world.needs_slices();
+        self.sliced.retain(|key| needs.contains(key));
+        let plan = plan::plan(&self.world);
+        let before = std::mem::take(&mut self.unannounced);
+        for service in self.world.services() {
+            let key = &service.key;
+            let found = service.condition(keys::ANNOUNCED);
+            let should = service.served && !service.ingress.is_empty();
+            let wanted = if !should {
+                None
+            } else if needs.contains(key) && !self.sliced.contains(key) {
+                continue;
+            } else {
+                Some(announced::condition(service, &plan, &self.reports))
+            };
+            let same = match (&wanted, found) {
+                (None, None) => true,
+                (Some(wanted), Some(found)) => wanted.says_the_same(found),
+                _ => false,
+            };
+            if same {
+                self.announced.remove(key);
+                continue;
+            }
+            if let Some(c) = wanted.as_ref().filter(|c| c.status != "True") {
+                let since = before.get(key).filter(|(reason, _)| *reason == c.reason).map_or(now, |(_, since)| *since);
+                self.unannounced.insert(key.clone(), (c.reason.clone(), since));
+                if now < since + LASTS {
+                    let again = since + LASTS;
+                    self.look_at = Some(self.look_at.map_or(again, |at| at.min(again)));
+                    continue;
+                }
+            }
+            self.announced.insert(key.clone(), wanted);
+            self.later.push(key.clone());
+        }
+    }
+
+    /// The next write, if it is the turn of one.
+    pub fn next(&mut self, now: Tick) -> Option<(Ticket, Write)> {
+        if !self.synced || self.paused.is_some_and(|until| now < until) {
+            return None;
+        }
+        self.paused = None;
+        self.retry_refused(now);
+        if self.memberlist == Memberlist::Missing && !self.refused.contains_key(&Job::Memberlist) {
+            match random_key() {
+                Some(key) => {
+                    self.memberlist = Memberlist::InFlight;
+                    return Some((Ticket::Memberlist, Write::Memberlist { key }));
+                }
+                None => drop(self.refused.insert(Job::Memberlist, now + REFUSED)),
+            }
+        }
+        while let Some(key) = self.urgent.pop() {
+            if let Some(found) = self.service_write(key) {
+                return Some(found);
+            }
+        }
+        if let Some(found) = self.pool_write(now) {
+            return Some(found);
+        }
+        while let Some(key) = self.later.pop() {
+            if let Some(found) = self.service_write(key) {
+                return Some(found);
+            }
+        }
+        let event = self.events.pop_front()?;
+        Some((Ticket::Event(Box::new(event.clone())), event))
+    }
+
+    fn retry_refused(&mut self, now: Tick) {
+        let due: Vec<Job> = self.refused.iter().filter(|(_, at)| **at <= now).map(|(job, _)| job.clone()).collect();
+        for job in due {
+            self.refused.remove(&job);
+            match job {
+                Job::Service(key) => self.urgent.push(key),
+                Job::Pool(name) => self.pool_changed(&name),
+                Job::Finalizer(_) | Job::Memberlist => {}
+            }
+        }
+    }
+
+    fn service_write(&mut self, key: ServiceKey) -> Option<(Ticket, Write)> {
+        if self.in_flight.contains(&key) {
+            return None;
+        }
+        let service = self.ipam.service(&key)?;
+        if self.spent.get(&key) == Some(&service.resource_version) {
+            return None;
+        }
+        let decision = self.decisions.remove(&key).filter(|d| d.resource_version == service.resource_version);
+        let announced = self.announced.remove(&key);
+        let mut patch = ServicePatch::of(service);
+        if let Some(d) = &decision {
+            patch.ingress.clone_from(&d.ingress);
+            patch.pool_label.clone_from(&d.pool_label);
+            patch.remove_finalizer = d.remove_finalizer;
+            if let Some(condition) = &d.condition {
+                patch.set_condition(service, condition.clone());
+            }
+            patch.remove_conditions.clone_from(&d.remove_conditions);
+        }
+        // Without an address nothing is announced; the same write says both.
+        let loses_all = decision.as_ref().is_some_and(|d| d.addresses.is_empty());
+        match &announced {
+            Some(Some(condition)) if !loses_all => patch.set_condition(service, condition.clone()),
+            _ if service.condition(keys::ANNOUNCED).is_some() && (loses_all || announced == Some(None)) => {
+                patch.remove_conditions.retain(|c| c != keys::ANNOUNCED);
+                patch.remove_conditions.push(keys::ANNOUNCED.to_owned());
+            }
+            _ => {}
+        }
+        let untouched = ServicePatch::of(service);
+        if patch == untouched {
+            return None;
+        }
+        let (version, uid) = (service.resource_version.clone(), service.uid.clone());
+        self.in_flight.insert(key.clone());
+        self.spent.insert(key.clone(), version.clone());
+        let ticket = ServiceTicket { version, uid, decision, announced };
+        Some((Ticket::Service(key, Box::new(ticket)), Write::Service(patch)))
+    }
+
+    fn pool_write(&mut self, now: Tick) -> Option<(Ticket, Write)> {
+        let free = |name: &str, turn: &PoolTurn| {
+            turn.finalizer && !turn.in_flight && !self.refused.contains_key(&Job::Finalizer(name.to_owned()))
+        };
+        if let Some((name, turn)) = self.pool_turns.iter_mut().find(|(name, turn)| free(name, turn)) {
+            turn.in_flight = true;
+            let name = name.clone();
+            return Some((Ticket::Finalizer(name.clone()), Write::PoolFinalizer { name }));
+        }
+        loop {
+            let due = |turn: &PoolTurn| turn.dirty && !turn.in_flight && turn.not_before <= now;
+            let (name, turn) = self.pool_turns.iter_mut().find(|(_, turn)| due(turn))?;
+            turn.dirty = false;
+            let name = name.clone();
+            if self.refused.contains_key(&Job::Pool(name.clone())) {
+                continue;
+            }
+            let Some(status) = pools::status(&name, &self.pools, self.ipam.report(&name), &self.reports) else {
+                continue;
+            };
+            let Some(known) = self.pools.get(&name) else { continue };
+            let before = known.eip.status.clone().unwrap_or_default();
+            if same_status(&status, &before) {
+                continue;
+            }
+            self.tell_of_pool(&name, &status.conditions, &before.conditions);
+            let pause = POOL + Duration::from_millis(u64::try_from(status.used.len()).unwrap_or(0));
+            if let Some(turn) = self.pool_turns.get_mut(&name) {
+                turn.in_flight = true;
+                turn.not_before = now + pause;
+            }
+            return Some((Ticket::Pool(name.clone()), Write::PoolStatus { name, status: Box::new(status) }));
+        }
+    }
+
+    /// An event when a pool becomes unusable (compat §2.6).
+    fn tell_of_pool(&mut self, name: &str, now: &[Condition], before: &[Condition]) {
+        let of = |list: &[Condition]| list.iter().find(|c| c.type_ == READY).cloned();
+        let Some(ready) = of(now).filter(|c| c.status == "False") else { return };
+        if of(before).is_some_and(|b| b.says_the_same(&ready)) {
+            return;
+        }
+        let uid = self.pools.get(name).and_then(|k| k.eip.metadata.uid.clone()).unwrap_or_default();
+        self.tell(Write::Event {
+            about: ObjectRef::Pool(name.to_owned()),
+            uid,
+            component: "EIPController",
+            warning: true,
+            reason: "add/update eip",
+            message: ready.message,
+        });
+    }
+
+    fn tell(&mut self, event: Write) {
+        if self.events.len() < EVENTS {
+            self.events.push_back(event);
+        } else {
+            self.dropped_events += 1;
+        }
+    }
+
+    fn tell_of_service(&mut self, key: &ServiceKey, uid: &str, warning: bool, reason: &'static str, message: String) {
+        let (about, uid) = (ObjectRef::Service(key.clone()), uid.to_owned());
+        self.tell(Write::Event { about, uid, component: "OpenELBController", warning, reason, message });
+    }
+
+    /// What came of a write.
+    pub fn done(&mut self, now: Tick, ticket: Ticket, result: Result<Option<String>, WriteError>) {
+        match &result {
+            Err(WriteError::Unavailable(why)) => self.pause(now, why),
+            _ => self.failures = 0,
+        }
+        match ticket {
+            Ticket::Service(key, ticket) => self.service_done(now, key, *ticket, result),
+            Ticket::Pool(name) => self.pool_done(now, name, result),
+            Ticket::Finalizer(name) => self.finalizer_done(now, name, result),
+            Ticket::Memberlist => match result {
+                Ok(_) | Err(WriteError::Conflict | WriteError::Gone) => {
+                    info!("made the Secret memberlist with a random key");
+                    self.memberlist = Memberlist::There;
+                }
+                Err(WriteError::Unavailable(_)) => self.memberlist = Memberlist::Missing,
+                Err(WriteError::Refused(why)) => {
+                    warn!("the Secret memberlist, which authenticates speakers, could not be made: {why}");
+                    self.memberlist = Memberlist::Missing;
+                    self.refused.insert(Job::Memberlist, now + REFUSED);
+                }
+            },
+            Ticket::Event(event) => match result {
+                Err(WriteError::Unavailable(_)) if self.events.len() < EVENTS => self.events.push_front(*event),
+                Err(WriteError::Unavailable(_)) => self.dropped_events += 1,
+                Err(WriteError::Refused(why)) => debug!("an event was refused: {why}"),
+                _ => {}
+            },
+        }
+    }
+
+    fn pause(&mut self, now: Tick, why: &str) {
+        // One line, however many writes were on their way.
+        if self.failures == 0 {
+            warn!("{why}; writes pause and go on by themselves");
+        }
+        self.failures = self.failures.saturating_add(1);
+        let pause = PAUSE.0.saturating_mul(1 << self.failures.min(10).saturating_sub(1)).min(PAUSE.1);
+        let until = now + pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+        self.paused = Some(self.paused.map_or(until, |at| at.max(until)));
+    }
+
+    fn service_done(
+        &mut self,
+        now: Tick,
+        key: ServiceKey,
+        ticket: ServiceTicket,
+        result: Result<Option<String>, WriteError>,
+    ) {
+        self.in_flight.remove(&key);
+        let decision = ticket.decision;
+        match result {
+            Ok(_) => {
+                for event in decision.map(|d| landed(&key, d)).unwrap_or_default() {
+                    self.tell_of_service(&key, &ticket.uid, event.warning, event.reason, event.message);
+                }
+            }
+            // A newer version is on its way or here, and is decided on.
+            Err(WriteError::Conflict | WriteError::Gone) => debug!(service = %key, "changed meanwhile"),
+            Err(WriteError::Unavailable(_)) => self.write_again(&key, &ticket.version, decision, ticket.announced),
+            Err(WriteError::Refused(why)) => {
+                warn!(service = %key, "the Service could not be written: {why}");
+                self.write_again(&key, &ticket.version, decision, ticket.announced);
+                self.refused.insert(Job::Service(key.clone()), now + REFUSED);
+                self.tell_of_service(&key, &ticket.uid, true, "UpdateServiceStatus", why);
+                return;
+            }
+        }
+        // What was decided while the write was on its way.
+        if self.decisions.contains_key(&key) {
+            self.urgent.push(key);
+        } else if self.announced.contains_key(&key) {
+            self.later.push(key);
+        }
+    }
+
+    /// The same once more, unless the Service has changed since.
+    fn write_again(
+        &mut self,
+        key: &ServiceKey,
+        version: &str,
+        decision: Option<Decision>,
+        announced: Option<Option<Condition>>,
+    ) {
+        if self.ipam.service(key).is_none_or(|s| s.resource_version != version) {
+            return;
+        }
+        self.spent.remove(key);
+        if let Some(decision) = decision {
+            self.decisions.entry(key.clone()).or_insert(decision);
+        }
+        if let Some(announced) = announced {
+            self.announced.entry(key.clone()).or_insert(announced);
+        }
+    }
+
+    fn pool_done(&mut self, now: Tick, name: String, result: Result<Option<String>, WriteError>) {
+        let Some(turn) = self.pool_turns.get_mut(&name) else { return };
+        turn.in_flight = false;
+        match result {
+            Ok(_) | Err(WriteError::Gone) => {}
+            Err(WriteError::Conflict | WriteError::Unavailable(_)) => turn.dirty = true,
+            Err(WriteError::Refused(why)) => {
+                warn!(pool = name, "the status could not be written: {why}");
+                self.refused.insert(Job::Pool(name), now + REFUSED);
+            }
+        }
+    }
+
+    fn finalizer_done(&mut self, now: Tick, name: String, result: Result<Option<String>, WriteError>) {
+        let Some(turn) = self.pool_turns.get_mut(&name) else { return };
+        turn.in_flight = false;
+        match result {
+            Ok(_) | Err(WriteError::Gone) => turn.finalizer = false,
+            Err(WriteError::Conflict | WriteError::Unavailable(_)) => {}
+            Err(WriteError::Refused(why)) => {
+                warn!(pool = name, "OpenELB's finalizer could not be removed: {why}");
+                self.refused.insert(Job::Finalizer(name), now + REFUSED);
+            }
+        }
+    }
+
+    /// When [`Planner::plan`] and [`Planner::next`] would do something that they do not do now.
+    pub fn deadline(&self) -> Option<Tick> {
+        if !self.synced {
+            return None;
+        }
+        // While writes pause, what is due waits for the end of the pause, and that may be all there is to wait for.
+        if self.paused.is_some() {
+            return self.paused;
+        }
+        let pools = self.pool_turns.values().filter(|t| t.dirty && !t.in_flight).map(|t| t.not_before);
+        pools.chain(self.look_at).chain(self.refused.values().copied()).min()
+    }
+
+    /// Pools, and Services with and without addresses, for metrics.
+    pub fn counts(&self) -> (Vec<(String, PoolCounts)>, usize, usize) {
+        let of = |name: &String| {
+            let report = self.ipam.report(name)?;
+            let services = report.status.used.values().map(|s| s.split(';').count()).sum::<usize>();
+            let counts = PoolCounts {
+                addresses: report.status.pool_size,
+                in_use: report.status.usage,
+                services: i64::try_from(services).unwrap_or(i64::MAX),
+            };
+            Some((name.clone(), counts))
+        };
+        let served = || self.world.services().filter(|s| s.served);
+        let has = |s: &&Service| s.condition(keys::ADDRESS_ASSIGNED).is_some_and(|c| c.status == "True");
+        let assigned = served().filter(has).count();
+        (self.pools.keys().filter_map(of).collect(), assigned, served().count() - assigned)
+    }
+
+    /// How many events were dropped because too many waited.
+    pub fn dropped_events(&self) -> u64 {
+        self.dropped_events
+    }
+}
+
+/// The log's line about a decision that was written, and what the user is told.
+fn landed(key: &ServiceKey, decision: Decision) -> Vec<ipam::Event> {
+    let (pool, addresses) = (decision.pool.as_deref().unwrap_or_default(), &decision.addresses);
+    let why = decision.condition.as_ref().map(|c| c.message.as_str()).unwrap_or_default();
+    info!(service = %key, ?addresses, pool, outcome = ?decision.outcome, "{why}");
+    decision.events
+}
+
+/// Whether both say the same, whenever they were written.
+fn same_status(a: &api::EipStatus, b: &api::EipStatus) -> bool {
+    let timeless = |status: &api::EipStatus| {
+        let mut status = status.clone();
+        status.conditions.iter_mut().for_each(|c| c.last_transition_time.clear());
+        status.conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+        status
+    };
+    timeless(a) == timeless(b)
+}
+
+/// 32 characters, 192 random bits: as long as OpenELB's speakers take it, and text, since it also goes into a variable
+/// of their environment.
+fn random_key() -> Option<Vec<u8>> {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut bytes = [0; 32];
+    // It fails only where the system has no random numbers at all; then no key is better than a bad one.
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes).ok()?;
+    Some(bytes.iter().map(|b| LETTERS[usize::from(b & 63)]).collect())
+}
