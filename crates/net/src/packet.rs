@@ -17,6 +17,11 @@ const IPV6: u16 = 0x86dd;
 /// Room for about a thousand frames: a burst of requests while the thread is away for a moment.
 const RECEIVE_BUFFER: usize = 512 * 1024;
 
+/// How many frames are taken from one socket before the other is asked.
+const TURN: u8 = 32;
+/// The highest priority in the host's own queues that needs no capability (TC_PRIO_INTERACTIVE).
+const PRIORITY: u32 = 6;
+
 /// ARP and neighbour discovery on one interface.
 ///
 /// Inside are two sockets, since a socket is bound to one ethertype or to all of them, and a tap on all would run for
@@ -26,8 +31,8 @@ pub struct PacketSocket {
     index: IfIndex,
     both: OwnedFd,
     sockets: [OwnedFd; 2],
-    /// Which one is asked first next time, so that a flood of one family does not starve the other.
-    first: Cell<usize>,
+    /// Which one is asked first, and for how many frames more, so that a flood of one family does not starve the other.
+    turn: Cell<(usize, u8)>,
     dropped: Cell<u64>,
 }
 
@@ -41,7 +46,7 @@ impl PacketSocket {
             epoll::add(&both, socket, epoll::EventData::new_u64(0), epoll::EventFlags::IN)
                 .map_err(|e| Error::kernel("wait for frames", e))?;
         }
-        Ok(PacketSocket { index, both, sockets, first: Cell::new(0), dropped: Cell::new(0) })
+        Ok(PacketSocket { index, both, sockets, turn: Cell::new((0, TURN)), dropped: Cell::new(0) })
     }
 
     /// The interface that it is open on.
@@ -52,11 +57,16 @@ impl PacketSocket {
     /// The whole length of the next frame, in bytes; `None` when there is none now. A length greater than the buffer's
     /// says that the end of the frame is lost.
     pub fn receive(&self, buffer: &mut [u8]) -> Result<Option<usize>, Error> {
-        let first = self.first.get();
-        self.first.set(1 - first);
-        for socket in [&self.sockets[first], &self.sockets[1 - first]] {
-            match recv(socket, &mut *buffer, RecvFlags::TRUNC) {
-                Ok((_, whole)) => return Ok(Some(whole)),
+        let (first, left) = match self.turn.get() {
+            (first, 0) => (1 - first, TURN),
+            turn => turn,
+        };
+        for (which, left) in [(first, left), (1 - first, TURN)] {
+            match recv(&self.sockets[which], &mut *buffer, RecvFlags::TRUNC) {
+                Ok((_, whole)) => {
+                    self.turn.set((which, left - 1));
+                    return Ok(Some(whole));
+                }
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(e) => return Err(Error::on(self.index, "receive frames", e)),
             }
@@ -66,7 +76,9 @@ impl PacketSocket {
 
     /// Sends a whole Ethernet frame.
     pub fn send(&self, frame: &[u8]) -> Result<(), Error> {
-        send(&self.sockets[0], frame, SendFlags::DONTWAIT).map_err(|e| Error::on(self.index, "send a frame", e))?;
+        // A packet carries the ethertype of its socket through the filters of the host (tc, nftables).
+        let which = usize::from(frame.get(12..14) == Some(&IPV6.to_be_bytes()));
+        send(&self.sockets[which], frame, SendFlags::DONTWAIT).map_err(|e| Error::on(self.index, "send a frame", e))?;
         Ok(())
     }
 
@@ -96,6 +108,7 @@ fn open_one(index: IfIndex, ethertype: u16) -> Result<OwnedFd, Error> {
     })?;
     let socket = socket2::Socket::from(socket);
     socket.attach_filter(&filter()).map_err(|e| Error::on(index, "set a packet filter", e))?;
+    socket.set_priority(PRIORITY).map_err(|e| Error::on(index, "raise the priority of frames", e))?;
     let socket = OwnedFd::from(socket);
     // Before Linux 4.20 there is no such option; then the filter alone drops our own frames.
     let _ = sys::set_packet(&socket, libc::PACKET_IGNORE_OUTGOING, 1);

@@ -2,6 +2,8 @@
 
 use crate::{cable, index, ip, tests};
 use net::{Error, PacketSocket, Poller, now};
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,6 +14,7 @@ tests![
     a_frame_longer_than_the_buffer_is_told_by_its_length,
     a_flood_of_other_frames_hides_no_request,
     a_flood_of_requests_starves_neither_ipv6_nor_wakers_nor_deadlines,
+    frames_pass_the_hosts_filters_as_what_they_are,
     frames_that_nobody_read_are_counted,
     a_link_that_is_down_is_told_and_works_again_when_it_is_up,
     a_link_that_is_gone_is_told,
@@ -192,6 +195,28 @@ fn a_flood_of_requests_starves_neither_ipv6_nor_wakers_nor_deadlines() {
     let sent = flood.join().unwrap();
     assert!(sent > 1000 && requests > 100, "that was no flood: {sent} sent, {requests} received");
     assert_eq!((woken, solicited), (50, 50), "of {requests} requests");
+}
+
+fn frames_pass_the_hosts_filters_as_what_they_are() {
+    cable();
+    let (a, b) = sockets();
+    let fence = |kind: &str| {
+        let rules = format!(
+            "table netdev t\ndelete table netdev t\ntable netdev t {{\nchain c {{\n\
+             type filter hook egress device b priority 0\nmeta protocol {kind} drop\n}}\n}}\n"
+        );
+        let mut nft =
+            Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().expect("nftables is installed");
+        nft.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
+        assert!(nft.wait().unwrap().success(), "{rules}");
+    };
+    for (kind, stopped, passed) in [("ip6", icmpv6(136), request(1)), ("arp", request(2), icmpv6(135))] {
+        fence(kind);
+        let error = b.send(&stopped).unwrap_err();
+        assert!(matches!(error, Error::Kernel { .. }), "{error}");
+        b.send(&passed).unwrap();
+        assert_eq!(next(&a), passed, "with {kind} dropped");
+    }
 }
 
 fn frames_that_nobody_read_are_counted() {
