@@ -34,6 +34,8 @@ struct Slices {
     /// The version up to which a Service's slices are known by a list of its own: what the watch says of them up to
     /// there is old. 0 when the watch's own list brought, or brings, them. Services that are not here are not known.
     known: BTreeMap<ServiceKey, u64>,
+    /// Services whose slices the watch's own list is bringing for the first time.
+    coming: BTreeSet<ServiceKey>,
     held: BTreeMap<SliceKey, Held>,
     /// While the watch reads everything anew: what has not come again.
     missing: Option<BTreeSet<SliceKey>>,
@@ -46,7 +48,15 @@ pub(super) async fn follow(
     mut needs: Receiver<BTreeSet<ServiceKey>>,
 ) -> Result<(), Closed> {
     let wanted = needs.borrow_and_update().clone();
-    let mut slices = Slices { client, outlet, wanted, known: BTreeMap::new(), held: BTreeMap::new(), missing: None };
+    let mut slices = Slices {
+        client,
+        outlet,
+        wanted,
+        known: BTreeMap::new(),
+        coming: BTreeSet::new(),
+        held: BTreeMap::new(),
+        missing: None,
+    };
     let mut steps: Option<BoxStream<'static, Step<discovery::EndpointSlice>>> = None;
     let mut open = true;
     if slices.wanted.is_empty() {
@@ -57,8 +67,10 @@ pub(super) async fn follow(
             (Some(_), true) => {
                 steps = None;
                 slices.known.clear();
+                slices.coming.clear();
                 slices.missing = None;
-                slices.outlet.report(KIND, Report::Answered).await?;
+                // Nothing is needed, so that everything that is needed was read.
+                slices.outlet.report(KIND, Report::Listed).await?;
             }
             (None, false) => steps = Some(watch(slices.client.clone(), path(None), None).boxed()),
             _ => {}
@@ -101,6 +113,7 @@ impl Slices {
     async fn want(&mut self, wanted: BTreeSet<ServiceKey>, watching: bool) -> Result<(), Closed> {
         self.wanted = wanted;
         self.known.retain(|service, _| self.wanted.contains(service));
+        self.coming.retain(|service| self.wanted.contains(service));
         let gone: Vec<SliceKey> = self
             .held
             .iter()
@@ -145,7 +158,10 @@ impl Slices {
             Step::Begin => {
                 self.missing = Some(self.held.keys().cloned().collect());
                 for service in &self.wanted {
-                    self.known.entry(service.clone()).or_insert(0);
+                    if !self.known.contains_key(service) {
+                        self.known.insert(service.clone(), 0);
+                        self.coming.insert(service.clone());
+                    }
                 }
             }
             Step::Apply(slice) => {
@@ -165,9 +181,7 @@ impl Slices {
                 for key in self.missing.take().unwrap_or_default() {
                     self.drop(key).await?;
                 }
-                let read: Vec<ServiceKey> =
-                    self.known.iter().filter(|(_, v)| **v == 0).map(|(s, _)| s.clone()).collect();
-                for service in read {
+                for service in std::mem::take(&mut self.coming) {
                     self.outlet.event(Event::SlicesRead(service)).await?;
                 }
                 self.outlet.report(KIND, Report::Listed).await?;

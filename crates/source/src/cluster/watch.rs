@@ -355,3 +355,7 @@ impl From<kube::Error> for Failure {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;
