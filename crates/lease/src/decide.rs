@@ -20,6 +20,8 @@ pub struct Situation<'a> {
     pub now: Tick,
     pub node: &'a str,
     pub candidates: &'a BTreeMap<IpAddr, BTreeSet<String>>,
+    /// For how many addresses each node is a candidate.
+    pub may_own: &'a BTreeMap<String, usize>,
     /// What this node says of itself.
     pub own: &'a Statement,
     /// The other speakers that are alive, and what they say of themselves.
@@ -90,25 +92,26 @@ pub fn decide(s: &Situation<'_>) -> Decision {
     decision
 }
 
+/// Its cost grows with the number of addresses and claims; what each candidate may own is looked at only for addresses
+/// that nobody owns.
 fn take(s: &Situation<'_>, claims: &Claims<'_>, decision: &mut Decision) {
+    let says = |c: &str| if c == s.node { Some(s.own) } else { s.live.get(c).copied() };
+    // Who owns nothing yet counts for the mean, or all speakers would not compute the same.
+    let may_own_any = |(node, n): &(&String, &usize)| says(node).is_some_and(|says| says.unable.len() < **n);
+    let mut loads: BTreeMap<&str, usize> = s.may_own.iter().filter(may_own_any).map(|(n, _)| (n.as_str(), 0)).collect();
     let lost: BTreeSet<IpAddr> = decision.lose.iter().map(|(address, _)| *address).collect();
-    let mut loads: BTreeMap<&str, usize> = BTreeMap::new();
     let mut unclaimed: BTreeMap<IpAddr, BTreeSet<&str>> = BTreeMap::new();
     for (address, candidates) in s.candidates {
-        let says = |c: &str| if c == s.node { Some(s.own) } else { s.live.get(c).copied() };
-        let able = |c: &&str| says(c).is_some_and(|says| !says.unable.contains(address));
-        let candidates = candidates.iter().map(String::as_str).filter(able);
         let own = (s.own.owned.contains(address) && !lost.contains(address)).then_some(s.node);
-        match first(*address, claims.on(*address).chain(own)) {
-            Some(owner) => *loads.entry(owner).or_default() += 1,
-            None => {
-                unclaimed.insert(*address, candidates.clone().collect());
-            }
+        if let Some(owner) = first(*address, claims.on(*address).chain(own)) {
+            *loads.entry(owner).or_default() += 1;
+        } else {
+            let able = |c: &&str| says(c).is_some_and(|says| !says.unable.contains(address));
+            unclaimed.insert(*address, candidates.iter().map(String::as_str).filter(able).collect());
         }
-        // Who owns nothing yet counts for the mean, or all speakers would not compute the same.
-        for candidate in candidates {
-            loads.entry(candidate).or_default();
-        }
+    }
+    if unclaimed.is_empty() {
+        return;
     }
     let placed = place(&unclaimed, &loads);
     for (address, candidates) in &unclaimed {

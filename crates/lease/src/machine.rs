@@ -48,6 +48,8 @@ pub struct Lease {
     rng: fastrand::Rng,
     phase: Phase,
     config: Config,
+    /// For how many addresses each node is a candidate.
+    may_own: BTreeMap<String, usize>,
     peers: BTreeMap<String, Peer>,
     /// What it says of itself.
     own: Statement,
@@ -87,6 +89,7 @@ impl Lease {
             rng,
             phase: Phase::Idle,
             config: Config::default(),
+            may_own: BTreeMap::new(),
             peers: BTreeMap::new(),
             own: Statement::default(),
             outgoing: Outgoing::new(&Statement::default()),
@@ -151,6 +154,13 @@ impl Lease {
         let unable: BTreeSet<IpAddr> = unable.filter(candidate).collect();
         self.changed |= self.own.unable != unable;
         self.own.unable = unable;
+        self.may_own.clear();
+        for node in config.candidates.values().flatten() {
+            match self.may_own.get_mut(node) {
+                Some(n) => *n += 1,
+                None => drop(self.may_own.insert(node.clone(), 1)),
+            }
+        }
         self.config = config;
         // A node that was removed may still own addresses: while it speaks, its claims count.
         self.peers.retain(|name, peer| {
@@ -332,6 +342,7 @@ impl Lease {
             now,
             node: &self.config.node,
             candidates: &self.config.candidates,
+            may_own: &self.may_own,
             own: &self.own,
             live,
             may_take: deciding && blocked.is_none(),
