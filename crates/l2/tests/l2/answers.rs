@@ -104,6 +104,24 @@ fn frames_for_other_hosts_and_our_own_frames_are_ignored() {
 }
 
 #[test]
+fn a_frame_that_names_us_as_its_sender_anywhere_is_ours() {
+    let mut l2 = node(&[(A, &[ETH0]), (B, &[ETH0])]);
+    // Reflected or rewritten on its way, or sent by our own bridge or proxy for somebody.
+    for (ethernet, named) in [(CLIENT, MAC0), (MAC0, CLIENT)] {
+        for mut frame in [
+            arp_request(named, HOST, A),
+            arp_reply(named, A, HOST),
+            solicitation(named, HOST6, B, Some(named)),
+            advertisement(named, B, Some(named)),
+        ] {
+            frame[6..12].copy_from_slice(&ethernet.0);
+            assert_eq!(act(&mut l2, T, Input::Frame { on: ETH0, bytes: frame }), []);
+        }
+    }
+    assert_eq!(l2.counters().ignored, 8);
+}
+
+#[test]
 fn tagged_frames_are_ignored() {
     let mut l2 = node(&[(A, &[ETH0])]);
     for tag in [[0x81, 0x00], [0x88, 0xa8]] {

@@ -72,6 +72,12 @@ fn each_stranger_is_named_once_a_minute_for_each_address() {
     assert_eq!(conflicts(&mut l2, ms(60_000), ETH0, claim(A)).len(), 0);
     assert_eq!(conflicts(&mut l2, ms(60_001), ETH0, claim(A)).len(), 1);
     assert_eq!(conflicts(&mut l2, ms(60_002), ETH0, claim(A)).len(), 0);
+    // A change of other addresses does not make it news; losing the address and getting it again does.
+    act(&mut l2, ms(60_003), owned(&[(A, &[ETH0])]));
+    assert_eq!(conflicts(&mut l2, ms(60_003), ETH0, claim(A)).len(), 0);
+    act(&mut l2, ms(60_004), owned(&[]));
+    act(&mut l2, ms(60_005), owned(&[(A, &[ETH0])]));
+    assert_eq!(conflicts(&mut l2, ms(60_005), ETH0, claim(A)).len(), 1);
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! The engine and its wire formats, seen from outside. Here is what the tests share.
 
+// Clippy allows these in tests, and does not see that the helpers of tests are tests.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod announce;
 mod answers;
 mod bounds;

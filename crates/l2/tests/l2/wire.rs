@@ -141,6 +141,8 @@ fn neighbour_messages_that_rfc_4861_drops_are_refused_by_reason() {
     assert_eq!(ns(ME, GROUP, 255, 0, TARGET, &[]), asked(ME, None));
     assert_eq!(ns(ME, GROUP, 255, 0, TARGET, &lladdr), asked(ME, Some(CLIENT)));
     assert_eq!(ns(ME, GROUP, 255, 0, TARGET, &nonce_then_lladdr), asked(ME, Some(CLIENT)));
+    let twice = [lladdr, [1, 1, 2, 0, 0, 0, 0xd, 1]].concat();
+    assert_eq!(ns(ME, GROUP, 255, 0, TARGET, &twice), asked(ME, Some(CLIENT)), "the first counts");
     assert_eq!(ns("::", GROUP, 255, 0, TARGET, &[14, 1, 1, 2, 3, 4, 5, 6]), asked("::", None), "RFC 7527's nonce");
 
     assert_eq!(ns(ME, GROUP, 254, 0, TARGET, &[]), Err(Malformed::HopLimit));
