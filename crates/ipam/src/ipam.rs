@@ -2,6 +2,7 @@
 
 use crate::decision::{Decision, Plan, Verdict, difference};
 use crate::free::FreeSet;
+use api::service::FamilyPolicy::RequireDualStack;
 use api::{InvalidPool, Pool, Service, ServiceKey, keys, selector::Labels};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -24,6 +25,8 @@ pub struct Ipam {
     dirty_pools: BTreeSet<String>,
     /// Something became free, or a pool or a namespace changed: who waits may be served now (D7).
     retry: bool,
+    /// Something was taken: some of those who wait now wait for another reason.
+    taken: bool,
 }
 
 /// A valid pool.
@@ -46,13 +49,15 @@ pub(crate) struct Entry {
     pub(crate) pool: Option<String>,
     /// What it does not get back although its status may still show it, and why.
     pub(crate) lost: Vec<(IpAddr, String)>,
+    /// With whom it can share has changed since it was last decided about: a clash is its own doing.
+    pub(crate) edited: bool,
     /// It clashes with another Service at its address since OpenELB's days, at the user's word, and keeps it.
     pub(crate) tolerated: bool,
 }
 
 impl Entry {
     fn new(service: Service) -> Entry {
-        Entry { service, target: vec![], held: vec![], pool: None, lost: vec![], tolerated: false }
+        Entry { service, target: vec![], held: vec![], pool: None, lost: vec![], edited: false, tolerated: false }
     }
 }
 
@@ -121,7 +126,16 @@ impl Ipam {
         let key = service.key.clone();
         match self.services.get_mut(&key) {
             Some(entry) if entry.service == service => return,
-            Some(entry) if entry.service.uid == service.uid => entry.service = service,
+            Some(entry) if entry.service.uid == service.uid => {
+                let before = std::mem::replace(&mut entry.service, service);
+                let now = &entry.service;
+                if (&before.ports, before.local, &before.selector) != (&now.ports, now.local, &now.selector) {
+                    // Whoever could not share with it may do so now, and the other way round.
+                    entry.edited = true;
+                    let held = entry.held.clone();
+                    held.iter().for_each(|ip| self.sharers_changed(*ip));
+                }
+            }
             _ => {
                 self.remove_service(&key);
                 self.services.insert(key.clone(), Entry::new(service));
@@ -148,9 +162,8 @@ impl Ipam {
         let changed: BTreeSet<IpAddr> =
             changed.chain(now.iter().filter(|(ip, _)| !before.contains_key(ip)).map(|(ip, _)| *ip)).collect();
         for ip in changed {
-            self.dirty.extend(self.holders.get(&ip).into_iter().flatten().cloned());
             self.address_changed(ip);
-            self.retry = true;
+            self.sharers_changed(ip);
         }
     }
 
@@ -193,7 +206,7 @@ impl Ipam {
     }
 
     /// Decides for all Services whose situation has changed since the last call. To be called first when everything
-    /// that there is was read.
+    /// that there is was read, and no write of a former process can land any more: the leader's lease sees to that.
     ///
     /// Among those that wait, who asks for a certain address goes first, since nothing else helps it; then who waits
     /// longest by its condition's transition time, so that a restart changes no order; then by namespace and name.
@@ -204,6 +217,13 @@ impl Ipam {
             self.claim(&turn);
             if std::mem::take(&mut self.retry) {
                 turn.extend(self.waiting.iter().cloned());
+            }
+            if std::mem::take(&mut self.taken) {
+                let several_reasons = |key: &&ServiceKey| {
+                    let service = self.service(key);
+                    service.is_some_and(|s| !s.wanted_addresses.is_empty() || s.family_policy == RequireDualStack)
+                };
+                turn.extend(self.waiting.iter().filter(several_reasons).cloned());
             }
             if turn.is_empty() {
                 break;
@@ -224,11 +244,11 @@ impl Ipam {
 
     fn in_order(&self, turn: BTreeSet<ServiceKey>) -> Vec<ServiceKey> {
         let rank = |key: &ServiceKey| {
-            let service = self.service(key)?;
+            let Entry { service, edited, .. } = self.services.get(key)?;
             let waits = service.condition(keys::ADDRESS_ASSIGNED).filter(|c| c.status == "False");
             // RFC 3339 in UTC sorts as text; without a time it has just begun.
             let since = waits.map_or("~", |c| c.last_transition_time.as_str());
-            Some((service.wanted_addresses.is_empty(), since))
+            Some((!edited, service.wanted_addresses.is_empty(), since))
         };
         let mut turn: Vec<ServiceKey> = turn.into_iter().collect();
         turn.sort_by(|a, b| rank(a).cmp(&rank(b)));
@@ -257,6 +277,7 @@ impl Ipam {
         entry.target = choice.target;
         entry.pool = choice.pool;
         entry.tolerated &= choice.clashes;
+        entry.edited = false;
         self.let_go(key);
         Some(choice.verdict)
     }
@@ -278,6 +299,7 @@ impl Ipam {
         let Some(entry) = self.services.get_mut(key).filter(|e| !e.held.contains(&ip)) else { return };
         entry.held.push(ip);
         self.holders.entry(ip).or_default().push(key.clone());
+        self.taken = true;
         self.address_changed(ip);
     }
 
@@ -289,6 +311,11 @@ impl Ipam {
             }
         }
         self.address_changed(ip);
+        self.sharers_changed(ip);
+    }
+
+    fn sharers_changed(&mut self, ip: IpAddr) {
+        self.dirty.extend(self.holders.get(&ip).into_iter().flatten().cloned());
         self.retry = true;
     }
 

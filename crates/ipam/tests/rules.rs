@@ -233,6 +233,38 @@ fn a_clash_of_openelbs_days_stays_where_the_user_asked_for_it_and_is_named() {
 }
 
 #[test]
+fn who_waits_to_share_is_served_when_the_other_makes_room() {
+    let mut c = Cluster::new([eip("p", "10.0.0.1")]);
+    c.apply(service("n/1"));
+    c.settle();
+    c.apply(asking("n/2", "10.0.0.1"));
+    c.settle();
+    c.says("n/2", "False", "AddressInUse", "both use port TCP/80");
+    c.edit("n/1", |s| s.ports[0].port = 81);
+    c.settle();
+    assert_eq!(c.has("n/2"), "10.0.0.1");
+}
+
+#[test]
+fn a_tolerated_clash_is_forgotten_when_the_other_is_gone() {
+    for edit in [true, false] {
+        let mut c = Cluster::new([eip("p", "10.0.0.1")]);
+        c.openelb_gave(asking("n/1", "10.0.0.1"), "p", "10.0.0.1");
+        c.openelb_gave(asking("n/2", "10.0.0.1"), "p", "10.0.0.1");
+        c.restart();
+        c.settle();
+        c.says("n/2", "True", "SharingConflict", "n/1");
+        if edit {
+            c.edit("n/1", |s| s.ports[0].port = 81)
+        } else {
+            c.delete("n/1")
+        }
+        c.settle();
+        c.says("n/2", "True", "Assigned", "10.0.0.1");
+    }
+}
+
+#[test]
 fn forbidding_to_share_parts_nobody() {
     let mut c = Cluster::new([eip("p", "10.0.0.1-10.0.0.2")]);
     c.apply(service("n/1"));

@@ -1,5 +1,6 @@
 //! A cluster of two objects' kinds, kept by hand: what [`Decision`]s write is what is read next.
 #![allow(dead_code)] // each test program uses a part
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use api::service::{FamilyPolicy, Port};
 use api::{Condition, Eip, EipSpec, Family, InvalidPool, Pool, Service, ServiceKey, keys};
@@ -74,6 +75,8 @@ pub struct Cluster {
     pub pools: BTreeMap<String, Eip>,
     pub services: BTreeMap<ServiceKey, Service>,
     pub reserved: BTreeMap<IpAddr, String>,
+    /// The allocator reads Services only when told to, by [`Cluster::observe`].
+    pub late: bool,
     version: u64,
     /// Every event that was told, as `key warning? reason: message`.
     pub events: Vec<String>,
@@ -131,12 +134,16 @@ impl Cluster {
         self.version += 1;
         new.resource_version = self.version.to_string();
         self.services.insert(new.key.clone(), new.clone());
-        self.ipam.set_service(new);
+        if !self.late {
+            self.ipam.set_service(new);
+        }
     }
 
     pub fn delete(&mut self, name: &str) {
         self.services.remove(&key(name));
-        self.ipam.remove_service(&key(name));
+        if !self.late {
+            self.ipam.remove_service(&key(name));
+        }
     }
 
     /// Plans and lets every write land, until there is nothing to write.

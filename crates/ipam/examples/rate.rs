@@ -1,0 +1,52 @@
+//! How long an address takes, as one line of JSON: nanoseconds from Services that are known to decisions that are
+//! ready to be written, a Service; the median of several rounds. Run it with `--release`.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use api::{Eip, EipSpec, Family, Pool, Service, ServiceKey, keys};
+use oxelb_ipam::Ipam;
+use std::time::Instant;
+
+fn pool(address: &str) -> Pool {
+    let mut eip = Eip::new("pool", EipSpec { address: address.to_owned(), ..EipSpec::default() });
+    eip.metadata.annotations = Some([(keys::DEFAULT_POOL.to_owned(), "true".to_owned())].into());
+    Pool::try_from(&eip).unwrap()
+}
+
+fn service(n: u32, family: Family) -> Service {
+    let key = ServiceKey::new("default", format!("service-{n:06}"));
+    Service { key, uid: n.to_string(), served: true, families: vec![family], ..Service::default() }
+}
+
+/// Nanoseconds an address: gives `count` addresses of a pool of which `filled` are in use, with holes all over it.
+fn measure(address: &str, family: Family, filled: u32, holes: u32, count: u32) -> u64 {
+    let mut ipam = Ipam::new();
+    ipam.set_pool("pool", Ok(pool(address)));
+    (0..filled + holes).for_each(|n| ipam.set_service(service(n, family)));
+    ipam.plan();
+    let every = (filled + holes).checked_div(holes).unwrap_or(0);
+    (0..holes).for_each(|n| ipam.remove_service(&service(n * every, family).key));
+    let mut rounds: Vec<u64> = (0..9u32)
+        .map(|_| {
+            let new: Vec<Service> = (0..count).map(|n| service(1_000_000 + n, family)).collect();
+            let names: Vec<ServiceKey> = new.iter().map(|s| s.key.clone()).collect();
+            new.into_iter().for_each(|s| ipam.set_service(s));
+            let start = Instant::now();
+            let plan = ipam.plan();
+            let took = start.elapsed().as_nanos() as u64 / u64::from(count);
+            assert!(plan.services.iter().filter(|d| d.addresses.len() == 1).count() == count as usize);
+            names.iter().for_each(|name| ipam.remove_service(name));
+            took
+        })
+        .collect();
+    rounds.sort_unstable();
+    rounds[rounds.len() / 2]
+}
+
+fn main() {
+    let v4_99 = measure("10.0.0.0/16", Family::V4, 64_881, 655, 655);
+    let v6_64 = measure("fd00::/64", Family::V6, 0, 0, 655);
+    let v6_64_10k = measure("fd00::/64", Family::V6, 9_000, 1_000, 1_000);
+    println!(
+        r#"{{"bench":"ipam","unit":"ns/address","ipv4_16_filled_99_percent":{v4_99},"ipv6_64":{v6_64},"ipv6_64_with_9000_used":{v6_64_10k}}}"#
+    );
+}
