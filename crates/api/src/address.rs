@@ -114,7 +114,11 @@ impl Range {
 
 impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.first == self.last { write!(f, "{}", self.first()) } else { write!(f, "{}-{}", self.first(), self.last()) }
+        if self.first == self.last {
+            write!(f, "{}", self.first())
+        } else {
+            write!(f, "{}-{}", self.first(), self.last())
+        }
     }
 }
 
@@ -136,11 +140,8 @@ impl FromStr for Range {
                 .and_then(|l| l.parse::<u32>().ok())
                 .filter(|l| *l <= family.bits())
                 .ok_or_else(unparsable)?;
-            let host = if length == 0 && family == Family::V6 {
-                u128::MAX
-            } else {
-                (1u128 << (family.bits() - length)) - 1
-            };
+            let host =
+                if length == 0 && family == Family::V6 { u128::MAX } else { (1u128 << (family.bits() - length)) - 1 };
             let first = number(ip) & !host;
             return Ok(Range { family, first, last: first | host });
         }
@@ -160,7 +161,9 @@ impl FromStr for Range {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAddresses {
     /// Nothing, or nothing between two commas.
-    #[error("invalid eip address format: an address is missing; write an address, a CIDR, a range first-last, or several joined by commas")]
+    #[error(
+        "invalid eip address format: an address is missing; write an address, a CIDR, a range first-last, or several joined by commas"
+    )]
     Empty,
     /// Not an address, a CIDR or a range.
     #[error("invalid eip address format: {0:?} is neither an address, nor a CIDR, nor a range first-last")]

@@ -61,7 +61,11 @@ fn small_set() -> impl Strategy<Value = AddressSet> {
 }
 
 fn members(set: &AddressSet) -> Vec<IpAddr> {
-    [Family::V4, Family::V6].iter().flat_map(|f| (0..100).map(|n| f.address(n))).filter(|ip| set.contains(*ip)).collect()
+    [Family::V4, Family::V6]
+        .iter()
+        .flat_map(|f| (0..100).map(|n| f.address(n)))
+        .filter(|ip| set.contains(*ip))
+        .collect()
 }
 
 proptest! {

@@ -1,9 +1,13 @@
 //! The resources and keys of oxelb and OpenELB: as users write them ([`eip`], [`bgp_conf`], [`bgp_peer`], [`speaker`])
 //! and as the rest of oxelb reads them ([`pool`], [`service`], [`node`], [`endpoints`]): small, parsed once, unable to
-//! be wrong.
+//! be wrong. What may be written at all is in [`admission`].
 
 pub mod address;
+pub mod admission;
+pub mod bgp_conf;
+pub mod bgp_peer;
 pub mod condition;
+pub mod crd;
 pub mod eip;
 pub mod endpoints;
 pub mod keys;
@@ -12,8 +16,11 @@ pub mod pool;
 pub mod selector;
 pub mod service;
 pub mod speaker;
+pub mod v1alpha1;
 
 pub use address::{AddressSet, Family, InvalidAddresses, Range};
+pub use bgp_conf::{BgpConf, BgpConfSpec};
+pub use bgp_peer::{BgpPeer, BgpPeerSpec};
 pub use condition::Condition;
 pub use eip::{Eip, EipSpec, EipStatus};
 pub use endpoints::{EndpointSlice, SliceKey};

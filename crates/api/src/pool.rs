@@ -62,16 +62,22 @@ pub enum InvalidPool {
     #[error("spec.exclude: {0}")]
     Exclude(InvalidAddresses),
     /// `spec.interface` is missing.
-    #[error("spec.interface: if protocol is layer2 or vip, interface should not be empty; name the NIC that faces the network, or write can_reach:<address of the gateway>")]
+    #[error(
+        "spec.interface: if protocol is layer2 or vip, interface should not be empty; name the NIC that faces the network, or write can_reach:<address of the gateway>"
+    )]
     NoInterface,
     /// `spec.interface` makes no sense.
-    #[error("spec.interface: {0:?} is neither interface names joined by commas nor can_reach:<address> (now only support can_reach)")]
+    #[error(
+        "spec.interface: {0:?} is neither interface names joined by commas nor can_reach:<address> (now only support can_reach)"
+    )]
     Interface(String),
     /// `spec.nodeSelector`
     #[error("spec.nodeSelector: {0}")]
     NodeSelector(InvalidSelector),
     /// The name cannot be recorded on a Service: a label takes 63 characters.
-    #[error("metadata.name: {0:?} is longer than 63 characters, so that no Service can carry it as a label; make the pool anew with a shorter name")]
+    #[error(
+        "metadata.name: {0:?} is longer than 63 characters, so that no Service can carry it as a label; make the pool anew with a shorter name"
+    )]
     Name(String),
     /// Nothing is left to give out.
     #[error("spec.exclude: no address of {0} is left to give out; exclude fewer")]
@@ -109,11 +115,13 @@ impl TryFrom<&Eip> for Pool {
             return Err(InvalidPool::NothingLeft(addresses.to_string()));
         }
         let protocol = spec.protocol.unwrap_or(ProtocolName::Bgp);
-        let interface = spec.interface.as_deref().map(str::trim).filter(|i| !i.is_empty()).map(parse_interface).transpose()?;
+        let interface =
+            spec.interface.as_deref().map(str::trim).filter(|i| !i.is_empty()).map(parse_interface).transpose()?;
         if interface.is_none() && protocol != ProtocolName::Bgp {
             return Err(InvalidPool::NoInterface);
         }
-        let nodes = spec.node_selector.as_ref().map(Selector::try_from).transpose().map_err(InvalidPool::NodeSelector)?;
+        let nodes =
+            spec.node_selector.as_ref().map(Selector::try_from).transpose().map_err(InvalidPool::NodeSelector)?;
         let annotated = |key: &str| eip.metadata.annotations.as_ref().and_then(|a| a.get(key)).map(String::as_str);
         Ok(Pool {
             name,
@@ -190,7 +198,9 @@ mod tests {
 
     #[test]
     fn excluded_and_buggy_addresses_are_of_the_pool_but_not_given_out() {
-        let p = pool(serde_json::json!({"address": "10.0.0.254-10.0.1.2", "exclude": "10.0.1.2", "avoidBuggyIPs": true})).unwrap();
+        let p =
+            pool(serde_json::json!({"address": "10.0.0.254-10.0.1.2", "exclude": "10.0.1.2", "avoidBuggyIPs": true}))
+                .unwrap();
         assert_eq!(p.addresses.size(), 5);
         assert_eq!(p.allocatable.to_string(), "10.0.0.254,10.0.1.1");
     }
@@ -215,7 +225,8 @@ mod tests {
 
     #[test]
     fn interfaces_are_names_or_a_route() {
-        let interface = |text: &str| pool(serde_json::json!({"address": "10.0.0.1", "interface": text})).map(|p| p.interface);
+        let interface =
+            |text: &str| pool(serde_json::json!({"address": "10.0.0.1", "interface": text})).map(|p| p.interface);
         assert_eq!(interface("eth0, bond0.7"), Ok(Some(Interface::Names(vec!["eth0".into(), "bond0.7".into()]))));
         assert_eq!(interface("can_reach:10.0.0.254"), Ok(Some(Interface::CanReach("10.0.0.254".parse().unwrap()))));
         assert_eq!(interface("can_reach: fd00::1"), Ok(Some(Interface::CanReach("fd00::1".parse().unwrap()))));

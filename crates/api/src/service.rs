@@ -41,7 +41,9 @@ impl FromStr for ServiceKey {
     type Err = InvalidServiceKey;
     fn from_str(s: &str) -> Result<Self, InvalidServiceKey> {
         match s.split_once('/') {
-            Some((ns, name)) if !ns.is_empty() && !name.is_empty() && !name.contains('/') => Ok(ServiceKey::new(ns, name)),
+            Some((ns, name)) if !ns.is_empty() && !name.is_empty() && !name.contains('/') => {
+                Ok(ServiceKey::new(ns, name))
+            }
             _ => Err(InvalidServiceKey(s.to_owned())),
         }
     }
@@ -199,7 +201,10 @@ fn families(spec: &core::ServiceSpec) -> Vec<Family> {
 }
 
 fn port(port: &core::ServicePort) -> Option<Port> {
-    Some(Port { protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()), port: u16::try_from(port.port).ok()? })
+    Some(Port {
+        protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+        port: u16::try_from(port.port).ok()?,
+    })
 }
 
 fn condition(c: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition) -> Condition {
@@ -230,8 +235,12 @@ mod tests {
     fn a_service_is_ours_by_annotation_or_class_or_default() {
         let opted_in = json!({keys::OPT_IN: "openelb"});
         assert!(read(service(opted_in.clone(), json!({"type": "LoadBalancer"}))).unwrap().served);
-        assert!(read(service(opted_in.clone(), json!({"type": "LoadBalancer", "loadBalancerClass": "x"}))).unwrap().served);
-        assert!(read(service(json!({}), json!({"type": "LoadBalancer", "loadBalancerClass": keys::CLASS}))).unwrap().served);
+        assert!(
+            read(service(opted_in.clone(), json!({"type": "LoadBalancer", "loadBalancerClass": "x"}))).unwrap().served
+        );
+        assert!(
+            read(service(json!({}), json!({"type": "LoadBalancer", "loadBalancerClass": keys::CLASS}))).unwrap().served
+        );
         assert_eq!(read(service(opted_in, json!({"type": "ClusterIP"}))), None);
         assert_eq!(read(service(json!({keys::OPT_IN: "OpenELB"}), json!({"type": "LoadBalancer"}))), None);
         let plain = serde_json::from_value(service(json!(null), json!({"type": "LoadBalancer"}))).unwrap(); // D6
@@ -257,7 +266,9 @@ mod tests {
         let wanted = |annotations: Value| {
             let mut annotations = annotations;
             annotations[keys::OPT_IN] = json!("openelb");
-            read(service(annotations, json!({"type": "LoadBalancer", "loadBalancerIP": "10.0.0.1"}))).unwrap().wanted_addresses
+            read(service(annotations, json!({"type": "LoadBalancer", "loadBalancerIP": "10.0.0.1"})))
+                .unwrap()
+                .wanted_addresses
         };
         assert_eq!(wanted(json!({})), [Ok("10.0.0.1".parse().unwrap())]);
         assert_eq!(wanted(json!({keys::ADDRESS: "10.0.0.2"})), [Ok("10.0.0.2".parse().unwrap())]);
