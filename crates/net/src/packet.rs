@@ -118,11 +118,11 @@ fn open_one(index: IfIndex, ethertype: u16) -> Result<OwnedFd, Error> {
     Ok(socket)
 }
 
-/// Passes ARP requests and replies and ICMPv6 135 and 136, for this host or a group, without a VLAN tag.
+/// Passes ARP requests and replies and ICMPv6 135 and 136 that are for this host or a group.
 ///
-/// A frame of a VLAN that has no interface here reaches a bound socket with its tag taken off; an answer to it would
-/// go out on the wrong network. Tag 0 is only a priority (IEEE 802.1Q §6.7).
-fn filter() -> [SockFilter; 19] {
+/// Frames of a VLAN that has no interface here reach the socket too, with their tag taken off, and an answer would go
+/// out on the wrong network; the kernel marks them as for another host.
+fn filter() -> [SockFilter; 15] {
     const LOAD_ABSOLUTE: u16 = (libc::BPF_LD | libc::BPF_ABS) as u16;
     const WORD: u16 = LOAD_ABSOLUTE | libc::BPF_W as u16;
     const HALF: u16 = LOAD_ABSOLUTE | libc::BPF_H as u16;
@@ -130,17 +130,11 @@ fn filter() -> [SockFilter; 19] {
     const JUMP: u16 = (libc::BPF_JMP | libc::BPF_K) as u16;
     const EQUAL: u16 = JUMP | libc::BPF_JEQ as u16;
     const AT_LEAST: u16 = JUMP | libc::BPF_JGE as u16;
-    const ANY_BIT: u16 = JUMP | libc::BPF_JSET as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    let about = |field: i32| (libc::SKF_AD_OFF + field) as u32;
     let op = SockFilter::new;
     [
-        op(WORD, 0, 0, about(libc::SKF_AD_PKTTYPE)),
-        op(AT_LEAST, 16, 0, u32::from(libc::PACKET_OTHERHOST)),
-        op(WORD, 0, 0, about(libc::SKF_AD_VLAN_TAG_PRESENT)),
-        op(EQUAL, 2, 0, 0),
-        op(WORD, 0, 0, about(libc::SKF_AD_VLAN_TAG)),
-        op(ANY_BIT, 12, 0, 0x0fff),
+        op(WORD, 0, 0, (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32),
+        op(AT_LEAST, 12, 0, u32::from(libc::PACKET_OTHERHOST)),
         op(HALF, 0, 0, 12),
         op(EQUAL, 0, 3, u32::from(ARP)),
         op(HALF, 0, 0, 20),

@@ -13,6 +13,7 @@ tests![
     its_own_frames_do_not_come_back,
     a_frame_longer_than_the_buffer_is_told_by_its_length,
     a_flood_of_other_frames_hides_no_request,
+    neither_family_waits_for_the_end_of_the_others_queue,
     a_flood_of_requests_starves_neither_ipv6_nor_wakers_nor_deadlines,
     frames_pass_the_hosts_filters_as_what_they_are,
     frames_that_nobody_read_are_counted,
@@ -146,6 +147,19 @@ fn a_flood_of_other_frames_hides_no_request() {
         assert_eq!(next(&a), request(mark));
     }
     assert_eq!(a.dropped(), 0);
+}
+
+fn neither_family_waits_for_the_end_of_the_others_queue() {
+    cable();
+    let (a, b) = sockets();
+    for (many, one) in [(request(1), icmpv6(135)), (icmpv6(135), request(1))] {
+        (0..300).for_each(|_| b.send(&many).unwrap());
+        b.send(&one).unwrap();
+        let mut received: Vec<Vec<u8>> = (0..301).map(|_| next(&a)).collect();
+        assert_eq!(received.len(), 301);
+        received.truncate(64);
+        assert!(received.contains(&one), "not among the first 64");
+    }
 }
 
 fn a_flood_of_requests_starves_neither_ipv6_nor_wakers_nor_deadlines() {

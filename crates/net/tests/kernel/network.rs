@@ -18,6 +18,7 @@ tests![
     routers_of_an_ecmp_route_and_of_ipv6_are_known,
     the_routes_that_go_with_a_link_are_missed,
     another_ethernet_address_of_the_router_is_told_and_learning_it_is_not,
+    a_router_that_does_not_answer_holds_nothing_up,
     any_other_route_is_only_a_change_of_routes,
     the_interface_to_an_address_is_found_and_what_leads_nowhere_is_explained,
 ];
@@ -220,6 +221,8 @@ fn the_routes_that_go_with_a_link_are_missed() {
     ip("link set dev a up");
     ip("route add default via 192.0.2.1");
     until(&mut monitor, "the router", |m, _| !gateways(m).is_empty());
+    crate::wait_until_up();
+    settle(&mut monitor);
     ip("address del 192.0.2.10/24 dev a");
     until(&mut monitor, "no router without our address", |m, _| gateways(m).is_empty());
 }
@@ -250,6 +253,19 @@ fn another_ethernet_address_of_the_router_is_told_and_learning_it_is_not() {
     ip("neigh replace 192.0.2.1 lladdr 02:00:00:00:00:03 dev a");
     assert_eq!(settle(&mut monitor), BTreeSet::from([Change::Gateway { on: a }]));
     assert!(seen_with(3)(&monitor, &BTreeSet::new()));
+}
+
+fn a_router_that_does_not_answer_holds_nothing_up() {
+    cable();
+    ip("address add 192.0.2.10/24 dev a");
+    ip("route add default via 192.0.2.1");
+    net::Udp::bind("0.0.0.0:0".parse().unwrap()).unwrap().send(b"x", "198.51.100.1:9".parse().unwrap()).unwrap();
+    let asked = || ip("-o neigh show dev a");
+    assert!(asked().contains("192.0.2.1 ") && asked().contains("INCOMPLETE"), "{}", asked());
+    let before = now();
+    let monitor = Monitor::new().unwrap();
+    assert!(now().since(before) < Duration::from_secs(1));
+    assert_eq!(monitor.table().gateways[&(index("a"), addr("192.0.2.1"))], None);
 }
 
 fn any_other_route_is_only_a_change_of_routes() {

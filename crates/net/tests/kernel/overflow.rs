@@ -17,6 +17,8 @@ fn when_changes_were_lost_all_is_read_anew_and_counts_as_changed() {
     ip("link set dev c up");
     ip("link set dev d up");
     let c = index("c");
+    // This is heard, and that it is taken back falls into the gap.
+    ip("link set dev d mtu 1400");
     // Far more than the socket's buffer holds.
     let mut child = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
     let mut batch = child.stdin.take().unwrap();
@@ -25,6 +27,7 @@ fn when_changes_were_lost_all_is_read_anew_and_counts_as_changed() {
     }
     drop(batch);
     assert!(child.wait().unwrap().success());
+    ip("link set dev d mtu 1500");
     let changes = monitor.read().unwrap();
     assert_eq!(*monitor.table(), *Monitor::new().unwrap().table());
     assert_eq!(monitor.table().addresses_of(c).filter(|(ip, _)| ip.is_ipv4()).count(), 6_000);
