@@ -16,8 +16,8 @@
 //!
 //! **Times.** A heartbeat leaves at most [`HEARTBEAT`] after the one before, up to a tenth of that early so that
 //! speakers do not march in step. A speaker is dropped when nothing came from it for [`DETECTION`]: three heartbeats
-//! and a margin for the delay of the third. So one that dies is dropped between 2 × [`HEARTBEAT`] and [`DETECTION`],
-//! plus one delivery, after its death, and what it owned is taken in the same turn.
+//! and a margin of 15 ms for the delay of the third. So one that dies is dropped 315 to 465 ms, plus one delivery, after
+//! its death, and what it owned is taken in the same turn. A goodbye counts at once.
 //!
 //! **Nothing moves without a reason.** An owner stays owner while it lives and is a candidate. Who comes back takes
 //! nothing back. An address that a live speaker claims is taken by nobody else, even when the own configuration does
@@ -26,6 +26,10 @@
 //! **Who speaks.** A packet's key is its passport. An authenticated speaker that the configuration does not name is
 //! answered and its claims are respected, but it is never a candidate: a node that is new must learn who owns what
 //! also from speakers that cannot read the API server and have not heard of it.
+//!
+//! **What a heartbeat costs.** Its size does not depend on what is owned: it names the sender's statement (the addresses
+//! that it owns, and those that it cannot announce) by a digest, and the digest of the receiver's that it knows. Who
+//! does not know the newest statement is sent its parts, until it says that it does.
 //!
 //! **What can still be replayed.** Recorded packets of a speaker that is dead can deceive a speaker that has started
 //! since, until the dead one speaks again: it is believed alive, and nothing more.
