@@ -174,7 +174,8 @@ pub(crate) fn stamp(mut conditions: Vec<Condition>) -> Vec<Condition> {
 }
 
 fn shorten(text: &str, bytes: usize) -> &str {
-    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
+    // A character has at most four bytes.
+    (0..4).find_map(|less| text.get(..bytes.saturating_sub(less))).unwrap_or(text)
 }
 
 /// All that is of interest in an answer.

@@ -145,6 +145,7 @@ fn add(mut manifest: Manifest, line: u64, parsed: &mut Parsed) -> Result<(), Str
 
 /// What only an API server would give a meaning to: a folder deletes at once, and has versions of its own.
 fn clean(manifest: &mut Manifest) {
+    let namespaced = matches!(manifest, Manifest::Service(_) | Manifest::Slice(_) | Manifest::Memberlist(_));
     let metadata = match manifest {
         Manifest::Pool(o) => &mut o.metadata,
         Manifest::Service(o) => &mut o.metadata,
@@ -157,8 +158,8 @@ fn clean(manifest: &mut Manifest) {
     metadata.finalizers = None;
     metadata.deletion_timestamp = None;
     metadata.resource_version = None;
-    if let Manifest::Slice(o) = manifest {
-        o.metadata.namespace.get_or_insert_with(|| "default".to_owned());
+    if namespaced {
+        metadata.namespace.get_or_insert_with(|| "default".to_owned());
     }
 }
 
