@@ -98,14 +98,14 @@ impl Monitor {
         Ok(changes)
     }
 
-    /// Takes in all that waits to be heard. Once something is lost the rest is passed over: a message from before the
-    /// gap, applied to a state from after it, would stay there, for the one that corrects it may be in the gap.
+    /// Takes in all that waits to be heard, to the end also when something was lost: a message from before the gap,
+    /// applied to a state that was read after it, would stay there, for the one that corrects it may be in the gap.
     fn hear(&mut self, changes: &mut BTreeSet<Change>) -> Result<(), Error> {
         let mut routers = false;
         loop {
             match recv(&self.events, &mut self.buffer[..], RecvFlags::TRUNC) {
                 Ok((len, whole)) if whole <= len => {
-                    for envelope in wire::messages(&self.buffer[..len]).filter(|_| !self.lost) {
+                    for envelope in wire::messages(&self.buffer[..len]) {
                         // The kernel does not tell of the routes that go with a link or an address.
                         routers |= match &envelope.message {
                             Message::Route(route) => route.default,
