@@ -1,6 +1,6 @@
 //! The roles: opens the source of objects, starts the runtime, and runs until told to stop.
 
-use crate::cli::{Command, From, Speaker};
+use crate::cli::{Clean, Command, Controller, From, Output, Speaker, Standalone};
 use crate::version;
 use anyhow::Context;
 use source::Store;
@@ -14,7 +14,9 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Speaker(flags) => runtime()?.block_on(run_speaker(flags))?,
         Command::Version { output } => print(&version::text(output)),
-        Command::Controller(_) | Command::Standalone(_) | Command::Clean(_) => anyhow::bail!("not there yet"),
+        Command::Controller(flags) => runtime()?.block_on(run_controller(flags))?,
+        Command::Standalone(flags) => runtime()?.block_on(run_standalone(flags))?,
+        Command::Clean(flags) => return runtime()?.block_on(clean(flags)),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -51,7 +53,12 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 async fn run_speaker(flags: Speaker) -> anyhow::Result<()> {
     let stop = stop_signal()?;
     let store = open(&flags.from).await?;
-    let options = speaker::Options {
+    let options = speaker_options(flags);
+    Ok(speaker::run(store, options, stop).await?)
+}
+
+fn speaker_options(flags: Speaker) -> speaker::Options {
+    speaker::Options {
         node: flags.node_name,
         namespace: flags.from.namespace,
         scope: api::Scope { default_load_balancer: flags.from.default_load_balancer },
@@ -60,6 +67,82 @@ async fn run_speaker(flags: Speaker) -> anyhow::Result<()> {
         layer2: flags.enable_layer2,
         http: flags.metrics_addr.0,
         state: flags.state_dir,
+    }
+}
+
+async fn run_controller(flags: Controller) -> anyhow::Result<()> {
+    let stop = stop_signal()?;
+    let store = open(&flags.from).await?;
+    let election = controller::election::Timing {
+        lease: flags.leader_elect_lease_duration,
+        renew: flags.leader_elect_renew_deadline,
+        retry: flags.leader_elect_retry_period,
     };
-    Ok(speaker::run(store, options, stop).await?)
+    let webhook = controller::webhook::Options {
+        port: flags.webhook_port,
+        cert_dir: flags.webhook_cert_dir.or_else(|| controller::webhook::Options::default().cert_dir),
+        ..controller::webhook::Options::default()
+    };
+    let options = controller::Options {
+        scope: api::Scope { default_load_balancer: flags.from.default_load_balancer },
+        namespace: flags.from.namespace,
+        identity: host_name(),
+        election: flags.leader_elect.then_some(election),
+        webhook: (flags.webhook_port != 0).then_some(webhook),
+        metrics: flags.metrics_addr.0,
+        ..controller::Options::default()
+    };
+    Ok(controller::run(store, options, stop).await?)
+}
+
+/// What a pod is called inside; else the node's name.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "openelb-controller".to_owned() } else { name.to_owned() }
+}
+
+/// Both stop at the signal, and either's end is the other's.
+async fn run_standalone(flags: Standalone) -> anyhow::Result<()> {
+    let (stop, controller_stop) = tokio::sync::oneshot::channel::<()>();
+    let (stop_speaker, speaker_stop) = tokio::sync::oneshot::channel::<()>();
+    let signal = stop_signal()?;
+    let store = Store::folder(flags.source)?;
+    let options =
+        controller::Options { election: None, webhook: None, metrics: None, ..controller::Options::default() };
+    let speaker_options = speaker::Options {
+        node: flags.node_name,
+        namespace: api::keys::NAMESPACE.to_owned(),
+        scope: api::Scope::default(),
+        bind: SocketAddr::from(([0, 0, 0, 0], 7946)),
+        secret: None,
+        layer2: true,
+        http: flags.metrics_addr.0,
+        state: None,
+    };
+    let controller = controller::run(store.clone(), options, async { drop(controller_stop.await) });
+    let speaker = speaker::run(store, speaker_options, async { drop(speaker_stop.await) });
+    let signalled = async move {
+        signal.await;
+        drop((stop, stop_speaker));
+        anyhow::Ok(())
+    };
+    let both =
+        async { tokio::try_join!(async { anyhow::Ok(controller.await?) }, async { anyhow::Ok(speaker.await?) }) };
+    tokio::try_join!(signalled, both)?;
+    Ok(())
+}
+
+async fn clean(flags: Clean) -> anyhow::Result<ExitCode> {
+    let store = open(&flags.from).await?;
+    let done = controller::clean(&store, &flags.from.namespace).await?;
+    match flags.output {
+        Output::Json => print(
+            &serde_json::json!({"services": done.services, "pools": done.pools, "failed": done.failed}).to_string(),
+        ),
+        Output::Text => {
+            print(&format!("cleaned {} Services and {} pools; {} failed", done.services, done.pools, done.failed))
+        }
+    }
+    Ok(if done.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
