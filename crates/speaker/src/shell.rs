@@ -228,12 +228,25 @@ impl Shell {
     fn kernel_changed(&mut self) -> Result<(), net::Error> {
         let now = net::now();
         let changes = self.monitor.read()?;
+        let mut touched = BTreeSet::new();
         for change in &changes {
-            if let net::Change::Gateway { on } = change {
-                self.l2.handle(now, l2::Input::Gateway { on: *on });
+            match change {
+                net::Change::Gateway { on } => self.l2.handle(now, l2::Input::Gateway { on: *on }),
+                net::Change::Link(on) => drop(touched.insert(*on)),
+                net::Change::Addresses(_) | net::Change::Routes => {}
             }
         }
         if !changes.is_empty() {
+            // A link may have been down or away for a moment between two reads: then the table looks as before, but
+            // the socket and the groups went with it, and switches may have forgotten where addresses are. So what
+            // was touched is taken away first, and comes back as new.
+            for on in &touched {
+                self.sockets.remove(on);
+                self.groups.forget(*on);
+            }
+            let links = self.links().into_iter().filter(|(on, _)| !touched.contains(on)).collect();
+            self.l2.handle(now, l2::Input::Links(links));
+            self.l2_effects();
             self.links_changed();
             self.configure(now);
             self.announce_where(now);
@@ -244,11 +257,13 @@ impl Shell {
     fn links_changed(&mut self) {
         self.news = true;
         self.facts.table = self.monitor.table().clone();
-        let link =
-            |(on, l): (&IfIndex, &net::LinkState)| (*on, l2::Link { mac: l.mac, up: l.up, name: l.name.clone() });
-        let links = self.facts.table.links.iter().filter(|(_, l)| !l.loopback).map(link).collect();
         self.resolve();
-        self.l2.handle(net::now(), l2::Input::Links(links));
+        self.l2.handle(net::now(), l2::Input::Links(self.links()));
+    }
+
+    fn links(&self) -> BTreeMap<IfIndex, l2::Link> {
+        let links = self.facts.table.links.iter().filter(|(_, l)| !l.loopback);
+        links.map(|(on, l)| (*on, l2::Link { mac: l.mac, up: l.up, name: l.name.clone() })).collect()
     }
 
     /// Finds the interfaces of all pools anew, and holds a packet socket on exactly those.

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 /// Everything that is wrong here now. `pools` are the valid ones.
 pub(crate) fn find(pools: &[Pool], plan: &Plan, facts: &Facts, options: &Options) -> Vec<Warning> {
     let mut found = BTreeSet::new();
+    let routes = Routes::new().ok();
     for pool in pools {
         let used = plan.addresses.values().any(|a| a.pool == pool.name);
         let protocol = match pool.protocol {
@@ -33,7 +34,7 @@ pub(crate) fn find(pools: &[Pool], plan: &Plan, facts: &Facts, options: &Options
             continue;
         }
         if concerns(pool, plan, options) {
-            found.extend(of_layer2(pool, facts));
+            found.extend(of_layer2(pool, facts, routes.as_ref()));
         }
     }
     for (address, (on, mac)) in &facts.conflicts {
@@ -60,11 +61,11 @@ fn concerns(pool: &Pool, plan: &Plan, options: &Options) -> bool {
     announcements.peek().is_none() || announcements.any(|a| a.candidates.contains(&options.node))
 }
 
-fn of_layer2(pool: &Pool, facts: &Facts) -> Vec<Warning> {
+fn of_layer2(pool: &Pool, facts: &Facts, routes: Option<&Routes>) -> Vec<Warning> {
     if let Some(reason) = facts.unresolved.get(&pool.name) {
         return vec![warning("InterfaceMissing", Some(&pool.name), reason.clone())];
     }
-    let route = |ip| Routes::new().and_then(|routes| Ok(routes.to(ip).ok())).ok().flatten();
+    let route = |ip| routes.and_then(|r| r.to(ip).ok());
     let on: BTreeSet<_> = match &pool.interface {
         Some(Interface::Names(names)) => names.iter().filter_map(|n| facts.table.index_of(n)).collect(),
         Some(Interface::CanReach(ip)) => route(*ip).into_iter().collect(),
