@@ -243,16 +243,18 @@ impl Ipam {
     }
 
     fn in_order(&self, turn: BTreeSet<ServiceKey>) -> Vec<ServiceKey> {
-        let rank = |key: &ServiceKey| {
-            let Entry { service, edited, .. } = self.services.get(key)?;
-            let waits = service.condition(keys::ADDRESS_ASSIGNED).filter(|c| c.status == "False");
-            // RFC 3339 in UTC sorts as text; without a time it has just begun.
-            let since = waits.map_or("~", |c| c.last_transition_time.as_str());
-            Some((!edited, service.wanted_addresses.is_empty(), since))
-        };
-        let mut turn: Vec<ServiceKey> = turn.into_iter().collect();
-        turn.sort_by(|a, b| rank(a).cmp(&rank(b)));
-        turn
+        let mut ranked: Vec<_> = turn
+            .iter()
+            .filter_map(|key| {
+                let Entry { service, edited, .. } = self.services.get(key)?;
+                let waits = service.condition(keys::ADDRESS_ASSIGNED).filter(|c| c.status == "False");
+                // RFC 3339 in UTC sorts as text; without a time it has just begun.
+                let since = waits.map_or("~", |c| c.last_transition_time.as_str());
+                Some((!edited, service.wanted_addresses.is_empty(), since, key))
+            })
+            .collect();
+        ranked.sort_unstable();
+        ranked.into_iter().map(|(.., key)| key.clone()).collect()
     }
 
     /// `None` when it is not served.

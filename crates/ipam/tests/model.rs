@@ -170,13 +170,17 @@ impl World {
                         self.c.land(&decision);
                     }
                 }
-                self.c.restart();
-                self.had.clear();
+                self.restart();
             }
             Op::Settle => self.settle()?,
             Op::Unserve(_) | Op::Wipe(_) | Op::LandLate(_) => {}
         }
         self.no_address_twice()
+    }
+
+    fn restart(&mut self) {
+        self.c.restart();
+        self.had = self.c.services.values().map(|s| (s.uid.clone(), s.ingress.iter().copied().collect())).collect();
     }
 
     fn plan(&mut self) -> Result<(), TestCaseError> {
@@ -217,7 +221,6 @@ impl World {
             self.c.ipam.retry(&key(&name(i)));
         });
         self.c.settle();
-        self.had.clear();
 
         for (name, before) in &self.content {
             let after = &self.c.services[&key(name)].ingress;
@@ -246,7 +249,7 @@ impl World {
                 .collect();
             prop_assert_eq!(shown, report.status.used.keys().cloned().collect::<BTreeSet<_>>());
         }
-        self.c.restart();
+        self.restart();
         prop_assert_eq!(self.c.settle().services, vec![]);
         Ok(())
     }
