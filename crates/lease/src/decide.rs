@@ -129,3 +129,71 @@ fn take(s: &Situation<'_>, claims: &Claims<'_>, decision: &mut Decision) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn name(n: usize) -> String {
+        format!("node-{n}")
+    }
+
+    /// What each of the nodes owns after all have decided once: at the same moment, or one after another, so that each
+    /// sees what those before it took.
+    fn decided(
+        nodes: usize,
+        candidates: &BTreeMap<IpAddr, BTreeSet<String>>,
+        one_by_one: bool,
+    ) -> Vec<BTreeSet<IpAddr>> {
+        let mut may_own = BTreeMap::new();
+        candidates.values().flatten().for_each(|n| *may_own.entry(n.clone()).or_default() += 1);
+        let names: Vec<String> = (0..nodes).map(name).collect();
+        let mut said = vec![Statement::default(); nodes];
+        let mut after = said.clone();
+        for (n, node) in names.iter().enumerate() {
+            let live = names.iter().map(String::as_str).zip(&said).filter(|(other, _)| other != node).collect();
+            let own = Statement::default();
+            let (now, waiting) = (Tick::ZERO, BTreeMap::new());
+            let s = Situation {
+                now,
+                node,
+                candidates,
+                may_own: &may_own,
+                own: &own,
+                live,
+                may_take: true,
+                waiting: &waiting,
+            };
+            after[n].owned.extend(decide(&s).own);
+            if one_by_one {
+                said.clone_from(&after);
+            }
+        }
+        after.into_iter().map(|s| s.owned).collect()
+    }
+
+    proptest! {
+        /// Survivors notice a death one after another; they must not take from each other.
+        #[test]
+        fn speakers_that_decide_at_once_or_one_after_another_agree(
+            nodes in 1..8usize, masks in prop::collection::vec(1..256usize, 1..60),
+        ) {
+            let may = |mask: &usize| (0..nodes).filter(|n| mask >> n & 1 == 1).map(name).collect::<BTreeSet<_>>();
+            let address = |n: usize| IpAddr::from([192, 0, 2, n as u8]);
+            let candidates: BTreeMap<_, _> = masks.iter().enumerate().map(|(n, mask)| (address(n), may(mask))).collect();
+            let at_once = decided(nodes, &candidates, false);
+            for (address, c) in &candidates {
+                let owners = at_once.iter().filter(|o| o.contains(address)).count();
+                prop_assert_eq!(owners, usize::from(!c.is_empty()));
+            }
+            // Where few may own much the bound cannot hold, and then a later one may choose otherwise.
+            let wanted = candidates.values().filter(|c| !c.is_empty()).count();
+            let able = candidates.values().flatten().collect::<BTreeSet<_>>().len();
+            let most = (5 * wanted).div_ceil(4 * able.max(1));
+            if at_once.iter().all(|o| o.len() <= most) {
+                prop_assert_eq!(at_once, decided(nodes, &candidates, true));
+            }
+        }
+    }
+}
