@@ -1,12 +1,11 @@
 //! The CRD manifests, made from the types, in the shape that OpenELB's have (compat §1): `v1alpha1` served,
-//! `v1alpha2` stored, and what can be said of a field without another object is said here, so that it holds while no
-//! controller runs.
+//! `v1alpha2` stored. What the schema alone refuses is in [`crate::rules`].
 
-use crate::{bgp_conf, bgp_peer, eip, speaker, v1alpha1};
+use crate::{bgp_conf, bgp_peer, eip, rules, speaker, v1alpha1};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use kube::core::crd::merge_crds;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// All CRDs as objects, in the order in which they are applied.
 pub fn manifests() -> Vec<Value> {
@@ -35,6 +34,9 @@ fn shape(mut crd: Value) -> Value {
             }
         }
     }
+    if let Some(versions) = crd.pointer_mut("/spec/versions").and_then(Value::as_array_mut) {
+        versions.sort_by_key(|v| v.get("name").map(Value::to_string));
+    }
     for version in crd.pointer_mut("/spec/versions").and_then(Value::as_array_mut).into_iter().flatten() {
         let name = version.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
         if name == "v1alpha1" && kind != "Speaker" {
@@ -51,7 +53,7 @@ fn shape(mut crd: Value) -> Value {
             schema.remove("required");
         }
         if name == "v1alpha2" {
-            rules(&kind, schema);
+            rules::add(&kind, schema);
         }
     }
     crd
@@ -77,86 +79,19 @@ fn plain(schema: &mut Value) {
     }
 }
 
-fn at<'a>(schema: &'a mut Value, path: &str) -> Option<&'a mut Map<String, Value>> {
-    path.split('/')
-        .filter(|p| !p.is_empty())
-        .try_fold(schema, |s, p| s.get_mut("properties")?.get_mut(p))?
-        .as_object_mut()
-}
-
-fn add(schema: &mut Value, path: &str, checks: &[(&str, &str)]) {
-    let rules: Vec<Value> = checks.iter().map(|(rule, message)| json!({"rule": rule, "message": message})).collect();
-    if let Some(node) = at(schema, path) {
-        node.insert("x-kubernetes-validations".to_owned(), json!(rules));
-    }
-}
-
-/// Text of addresses, as [`crate::AddressSet`] reads it. CEL cannot compare IPv6 addresses: a reversed IPv6 range is
-/// found by the webhook and the controller.
-const ADDRESSES: &[(&str, &str)] = &[
-    (
-        "self.split(',').all(a, a.trim() != '')",
-        "invalid eip address format: an address is missing; write an address, a CIDR, a range first-last, or several joined by commas",
-    ),
-    (
-        "self.split(',').all(a, isIP(a.trim()) || isCIDR(a.trim()) || (a.split('-').size() == 2 && a.split('-').all(e, isIP(e.trim()))))",
-        "invalid eip address format: each part must be an address, a CIDR or a range first-last",
-    ),
-    (
-        "self.split(',').all(a, a.split('-').size() != 2 || !a.split('-').all(e, isIP(e.trim())) || ip(a.split('-')[0].trim()).family() == ip(a.split('-')[1].trim()).family())",
-        "invalid eip address format: a range mixes IPv4 and IPv6; write one range for each",
-    ),
-    (
-        "self.split(',').all(a, a.split('-').size() != 2 || !a.split('-').all(e, isIP(e.trim()) && ip(e.trim()).family() == 4) || \
-         a.split('-')[0].trim().split('.').map(o, int(o)).map(o, o + 1000).map(o, string(o)).join('') <= \
-         a.split('-')[1].trim().split('.').map(o, int(o)).map(o, o + 1000).map(o, string(o)).join(''))",
-        "invalid eip address format: a range is reversed; write the lower address first",
-    ),
-];
-
-fn rules(kind: &str, schema: &mut Value) {
-    match kind {
-        "Eip" => {
-            for field in ["address", "exclude"] {
-                let path = format!("spec/{field}");
-                add(schema, &path, ADDRESSES);
-                if let Some(node) = at(schema, &path) {
-                    node.insert("maxLength".to_owned(), json!(1024));
-                }
-            }
-            if let Some(node) = at(schema, "spec/interface") {
-                node.insert("maxLength".to_owned(), json!(256));
-            }
-            add(
-                schema,
-                "spec",
-                &[(
-                    "!has(self.protocol) || self.protocol == 'bgp' || (has(self.interface) && self.interface.trim() != '')",
-                    "if protocol is layer2 or vip, interface should not be empty; name the NIC that faces the network, or write can_reach:<address of the gateway>",
-                )],
-            );
+/// The text of `deploy/openelb.yaml`: CRDs first, then what runs. Errors come from the YAML writer.
+pub fn deployment(workloads: &str) -> Result<String, serde_saphyr::ser::Error> {
+    let mut text = "# What `kubectl apply -f` installs. Made by `make crds` from the types and deploy/workloads.yaml: edit those.\n".to_owned();
+    for crd in manifests() {
+        text.push_str("---\n");
+        text.push_str(&serde_saphyr::to_string(&crd)?);
+        if !text.ends_with('\n') {
+            text.push('\n');
         }
-        "BgpPeer" => {
-            // compat §1.4: the whole selector is one value for server-side apply.
-            if let Some(node) = at(schema, "spec/nodeSelector") {
-                node.insert("x-kubernetes-map-type".to_owned(), json!("atomic"));
-            }
-            for field in ["neighborAddress", "neighborInterface"] {
-                if let Some(node) = at(schema, &format!("spec/conf/{field}")) {
-                    node.insert("maxLength".to_owned(), json!(256));
-                }
-            }
-            add(
-                schema,
-                "spec",
-                &[(
-                    "has(self.conf) && ((has(self.conf.neighborAddress) && self.conf.neighborAddress != '') || (has(self.conf.neighborInterface) && self.conf.neighborInterface != ''))",
-                    "spec.conf.neighborAddress is missing: write the router's address",
-                )],
-            );
-        }
-        _ => {}
     }
+    text.push_str("---\n");
+    text.push_str(workloads);
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -233,19 +168,4 @@ mod tests {
             "deploy/openelb.yaml differs from the types or from deploy/workloads.yaml: run `make crds`"
         );
     }
-}
-
-/// The text of `deploy/openelb.yaml`: CRDs first, then what runs. Errors come from the YAML writer.
-pub fn deployment(workloads: &str) -> Result<String, serde_saphyr::ser::Error> {
-    let mut text = "# What `kubectl apply -f` installs. Made by `make crds` from the types and deploy/workloads.yaml: edit those.\n".to_owned();
-    for crd in manifests() {
-        text.push_str("---\n");
-        text.push_str(&serde_saphyr::to_string(&crd)?);
-        if !text.ends_with('\n') {
-            text.push('\n');
-        }
-    }
-    text.push_str("---\n");
-    text.push_str(workloads);
-    Ok(text)
 }

@@ -13,6 +13,7 @@ pub mod endpoints;
 pub mod keys;
 pub mod node;
 pub mod pool;
+mod rules;
 pub mod selector;
 pub mod service;
 pub mod speaker;
