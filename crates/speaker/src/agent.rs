@@ -11,7 +11,7 @@ use crate::intent::{Command, Intent};
 use crate::shell::{self, Handle};
 use crate::{Error, Options, metrics, status, warnings};
 use api::{Pool, ServiceKey};
-use plan::{Plan, World};
+use plan::{Note, Plan, World};
 use source::{Change, Event, Interest, Object, ObjectRef, Store, Write, WriteError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -37,6 +37,10 @@ struct Agent {
     /// Objects as read from the source, also for the snapshot.
     objects: BTreeMap<ObjectRef, Object>,
     world: World,
+    /// What the last run knew, until everything was read.
+    last: Vec<Object>,
+    /// Pools that were deleted while Services used them: these keep what they have, also over a restart.
+    gone: BTreeMap<String, Object>,
     synced: bool,
     plan: Arc<Plan>,
     sent: Option<Intent>,
@@ -75,6 +79,8 @@ pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output
         options,
         shell,
         objects: BTreeMap::new(),
+        last: Vec::new(),
+        gone: BTreeMap::new(),
         synced: false,
         plan: Arc::default(),
         sent: None,
@@ -85,6 +91,7 @@ pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output
         write_at: None,
         look_at: Instant::now(),
     };
+    agent.load();
     let mut stop = pin!(stop);
     let mut without_snapshot = Some(Instant::now() + SNAPSHOT_AFTER);
     loop {
@@ -122,6 +129,9 @@ impl Agent {
             match event {
                 Event::Change(Change::Apply(object)) => {
                     let reference = object.reference();
+                    if let ObjectRef::Pool(name) = &reference {
+                        self.gone.remove(name);
+                    }
                     if self.synced && !self.waits_for_slices(&object) {
                         apply(&mut self.world, &object);
                     }
@@ -131,12 +141,15 @@ impl Agent {
                     if self.synced {
                         delete(&mut self.world, &reference);
                     }
-                    self.objects.remove(&reference);
+                    if let (Some(object), ObjectRef::Pool(name)) = (self.objects.remove(&reference), reference) {
+                        self.gone.insert(name, object);
+                    }
                 }
                 Event::Synced => {
                     self.synced = true;
                     self.world = empty_world(&self.store, &self.options);
                     self.objects.values().for_each(|o| apply(&mut self.world, o));
+                    self.remember_gone_pools();
                     tracing::info!(objects = self.objects.len(), "everything was read");
                 }
                 Event::Reachable(Ok(())) => tracing::info!("objects can be read again"),
@@ -174,19 +187,39 @@ impl Agent {
         known && service.served && service.local && !self.slices_read.contains(&service.key)
     }
 
-    /// The API server cannot be reached: what was true at the end of the last run is the best there is.
-    fn start_from_snapshot(&mut self) {
+    fn load(&mut self) {
         let Some(path) = self.snapshot_path().filter(|p| p.exists()) else { return };
         match source::snapshot::load(&path) {
-            Ok(objects) => {
-                tracing::warn!(objects = objects.len(), path = %path.display(), "no objects can be read yet: starting from the snapshot of the last run");
-                objects.iter().for_each(|o| apply(&mut self.world, o));
-                let keys = objects.into_iter().filter(|o| matches!(o, Object::Memberlist(_)));
-                self.objects.extend(keys.map(|o| (o.reference(), o)));
-                self.replan();
-            }
+            Ok(objects) => self.last = objects,
             Err(error) => {
                 tracing::error!(%error, path = %path.display(), "the snapshot of the last run cannot be used")
+            }
+        }
+    }
+
+    /// The API server cannot be reached: what was true at the end of the last run is the best there is.
+    fn start_from_snapshot(&mut self) {
+        if self.last.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            objects = self.last.len(),
+            "no objects can be read yet: starting from the snapshot of the last run"
+        );
+        self.last.iter().for_each(|o| apply(&mut self.world, o));
+        let keys = self.last.iter().filter(|o| matches!(o, Object::Memberlist(_))).cloned();
+        self.objects.extend(keys.map(|o| (o.reference(), o)));
+        self.replan();
+    }
+
+    /// Pools that the last run knew and that are not there any more: Services that have addresses of them keep these.
+    fn remember_gone_pools(&mut self) {
+        for object in std::mem::take(&mut self.last) {
+            let ObjectRef::Pool(name) = object.reference() else { continue };
+            if !self.objects.contains_key(&object.reference()) {
+                apply(&mut self.world, &object);
+                self.world.remove_pool(&name);
+                self.gone.insert(name, object);
             }
         }
     }
@@ -253,7 +286,10 @@ impl Agent {
 
     async fn save(&self) {
         let Some(path) = self.snapshot_path() else { return };
-        let objects: Vec<Object> = self.objects.values().cloned().collect();
+        let missing =
+            |name: &String| self.plan.notes.iter().any(|n| matches!(n, Note::PoolMissing { pool, .. } if pool == name));
+        let gone = self.gone.iter().filter(|(name, _)| missing(name)).map(|(_, pool)| pool);
+        let objects: Vec<Object> = self.objects.values().chain(gone).cloned().collect();
         let saved = tokio::task::spawn_blocking({
             let path = path.clone();
             move || source::snapshot::save(&path, &objects)

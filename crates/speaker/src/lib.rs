@@ -15,6 +15,8 @@ mod intent;
 mod metrics;
 mod shell;
 mod status;
+#[cfg(test)]
+mod tests;
 mod warnings;
 
 use std::net::SocketAddr;

@@ -1,0 +1,127 @@
+//! What is pure in the speaker: from a plan to an intent, from facts to warnings and status.
+
+use crate::facts::Facts;
+use crate::intent::Intent;
+use crate::status::Status;
+use crate::{Options, warnings};
+use api::{Eip, Node, Pool, Service};
+use engine::{IfIndex, MacAddr};
+use plan::World;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+
+fn options() -> Options {
+    Options {
+        node: "n1".into(),
+        namespace: "openelb-system".into(),
+        scope: api::Scope::default(),
+        bind: SocketAddr::from(([0, 0, 0, 0], 7946)),
+        secret: None,
+        layer2: true,
+        http: None,
+        state: None,
+    }
+}
+
+fn pool(name: &str, spec: Value) -> Pool {
+    let eip: Eip = serde_json::from_value(json!({
+        "apiVersion": "network.kubesphere.io/v1alpha2", "kind": "Eip", "metadata": {"name": name}, "spec": spec
+    }))
+    .unwrap();
+    Pool::try_from(&eip).unwrap()
+}
+
+fn service(name: &str, ip: &str) -> Service {
+    let object = serde_json::from_value(json!({
+        "metadata": {"name": name, "namespace": "default", "annotations": {api::keys::OPT_IN: "openelb"}},
+        "spec": {"type": "LoadBalancer", "ipFamilies": [if ip.contains(':') { "IPv6" } else { "IPv4" }]},
+        "status": {"loadBalancer": {"ingress": [{"ip": ip}]}}
+    }))
+    .unwrap();
+    Service::read(&object, api::Scope::default()).unwrap()
+}
+
+fn world() -> World {
+    let mut world = World::default();
+    for (name, addresses) in [("n1", ["10.0.0.1", "fd00::1"]), ("n2", ["fd00::2", "10.0.0.2"])] {
+        let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
+        world.set_node(Node { name: name.into(), ready: true, addresses, ..Node::default() });
+    }
+    world.set_pool(
+        "l2",
+        Ok(pool("l2", json!({"address": "10.0.0.100-10.0.0.109", "protocol": "layer2", "interface": "eth0"}))),
+    );
+    world.set_pool("routed", Ok(pool("routed", json!({"address": "10.9.0.0/24"}))));
+    world.set_service(service("a", "10.0.0.100"));
+    world.set_service(service("b", "10.9.0.1"));
+    world
+}
+
+#[test]
+fn an_intent_holds_the_addresses_of_layer2_and_the_other_nodes() {
+    let intent = Intent::new(&plan::plan(&world()), vec![b"k".to_vec()], &options());
+    assert_eq!(intent.addresses.keys().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.100"]);
+    let peers: Vec<_> = intent.peers.iter().map(|(n, a)| format!("{n} {a}")).collect();
+    assert_eq!(peers, ["n2 10.0.0.2:7946"], "not this node, and an address of the family that is listened on");
+}
+
+#[test]
+fn without_layer2_nothing_is_announced_and_the_pool_is_named() {
+    let options = Options { layer2: false, ..options() };
+    let plan = plan::plan(&world());
+    assert!(Intent::new(&plan, vec![], &options).addresses.is_empty());
+    let pools = [pool("l2", json!({"address": "10.0.0.100-10.0.0.109", "protocol": "layer2", "interface": "eth0"}))];
+    let found = warnings::find(&pools, &plan, &Facts::default(), &options);
+    assert!(found[0].message.contains("no registered speaker:[layer2] eip:[l2]"), "{found:?}");
+}
+
+#[test]
+fn a_pool_in_use_whose_protocol_nobody_speaks_is_named() {
+    let plan = plan::plan(&world());
+    let pools = [pool("routed", json!({"address": "10.9.0.0/24"}))];
+    let found = warnings::find(&pools, &plan, &Facts::default(), &options());
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].reason.as_str(), found[0].pool.as_deref()), ("NoSpeaker", Some("routed")));
+    assert!(found[0].message.contains("no registered speaker:[bgp] eip:[routed]"), "{found:?}");
+}
+
+#[test]
+fn a_missing_interface_is_named_only_where_the_node_could_announce() {
+    let mut world = world();
+    let spec = json!({"address": "10.0.0.100-10.0.0.109", "protocol": "layer2", "interface": "nope"});
+    let elsewhere = json!({"address": "10.0.0.100-10.0.0.109", "protocol": "layer2", "interface": "nope",
+        "nodeSelector": {"matchLabels": {"rack": "1"}}});
+    world.set_pool("l2", Ok(pool("l2", spec.clone())));
+    let found = warnings::find(&[pool("l2", spec)], &plan::plan(&world), &Facts::default(), &options());
+    assert_eq!(found[0].reason, "InterfaceMissing");
+    assert!(found[0].message.contains("no interface nope on this node"), "{found:?}");
+    world.set_pool("l2", Ok(pool("l2", elsewhere.clone())));
+    let found = warnings::find(&[pool("l2", elsewhere)], &plan::plan(&world), &Facts::default(), &options());
+    assert_eq!(found, []);
+}
+
+#[test]
+fn a_stranger_that_answers_is_named_with_its_mac() {
+    let mut facts = Facts::default();
+    facts.conflicts.insert("10.0.0.100".parse().unwrap(), (IfIndex(2), MacAddr([2, 0, 0, 0, 0, 9])));
+    let found = warnings::find(&[], &plan::plan(&world()), &facts, &options());
+    assert_eq!(found[0].reason, "AddressConflict");
+    assert!(found[0].message.contains("02:00:00:00:00:09") && found[0].message.contains("10.0.0.100"), "{found:?}");
+}
+
+#[test]
+fn the_speaker_says_since_when_it_owns_an_address_and_forgets_what_it_lost() {
+    let plan = plan::plan(&world());
+    let mut status = Status::new(&options());
+    let mut facts = Facts::default();
+    facts.owned.insert("10.0.0.100".parse().unwrap(), ["eth0".to_owned()].into());
+    status.observe(&facts, &plan);
+    let first = status.status(&facts, &plan, Vec::new(), true);
+    assert_eq!((first.owns, first.addresses[0].pool.as_str(), first.addresses[0].interfaces.len()), (1, "l2", 1));
+    assert!(!first.addresses[0].since.is_empty());
+    assert_eq!(status.status(&facts, &plan, Vec::new(), true), first, "nothing changed, so nothing is written");
+    facts.owned.clear();
+    status.observe(&facts, &plan);
+    let stopped = status.status(&facts, &plan, Vec::new(), false);
+    assert_eq!((stopped.owns, stopped.conditions[0].status.as_str()), (0, "False"));
+}
