@@ -3,9 +3,10 @@
 
 use crate::claims::{SHARING_CONFLICT, families};
 use crate::decision::Verdict;
-use crate::ipam::{Entry, Ipam, PoolState};
+use crate::ipam::{Ipam, PoolState};
 use crate::refusal::{Refusal, clip};
 use crate::sharing::{clash, forbidden};
+use crate::table::Entry;
 use api::service::FamilyPolicy;
 use api::{Family, Service, keys};
 use std::net::IpAddr;
@@ -30,10 +31,10 @@ struct Goal<'a> {
     pools: &'a [&'a str],
 }
 
-enum Finding {
+enum Finding<'a> {
     /// What it has is what it asks for; perhaps there is something to say about it.
     Keep(IpAddr, Option<Note>),
-    New(IpAddr, String),
+    New(IpAddr, &'a str),
     /// It keeps what it has.
     Miss(Option<IpAddr>, Refusal),
 }
@@ -67,8 +68,8 @@ impl Ipam {
         };
 
         let wanted = families(service);
-        let invalid = invalid_request(service, &wanted);
-        let findings: Vec<(Family, Finding)> = wanted
+        let invalid = invalid_request(service, wanted);
+        let findings: Vec<(Family, Finding<'_>)> = wanted
             .iter()
             .map(|&family| {
                 let mut requested = service.wanted_addresses.iter().flatten();
@@ -95,7 +96,7 @@ impl Ipam {
             })
             .collect();
         let given = findings.iter().find_map(|(_, f)| match f {
-            Finding::New(ip, pool) if target.first() == Some(ip) => Some(pool.clone()),
+            Finding::New(ip, pool) if target.first() == Some(ip) => Some((*pool).to_owned()),
             _ => None,
         });
         let pool = given.or_else(|| self.pool_of(entry, *target.first()?, &pools));
@@ -104,7 +105,7 @@ impl Ipam {
         Choice { target, pool, lost, clashes, waits: !all_met, verdict }
     }
 
-    fn find(&self, entry: &Entry, goal: &Goal<'_>, has: Option<IpAddr>) -> Finding {
+    fn find(&self, entry: &Entry, goal: &Goal<'_>, has: Option<IpAddr>) -> Finding<'_> {
         if let Some(ip) = has.filter(|ip| goal.address.is_none_or(|wanted| wanted == *ip)) {
             if let Some(pool) = self.fitting_pool(entry, ip, goal.pools) {
                 return Finding::Keep(ip, self.note(ip, pool));
@@ -116,8 +117,8 @@ impl Ipam {
                 return Finding::Keep(ip, Some(self.pool_missing(entry, ip, elsewhere)));
             }
         }
-        match self.obtain(&entry.service, goal) {
-            Ok((ip, pool)) => Finding::New(ip, pool.pool.name.clone()),
+        match self.obtain(entry, goal) {
+            Ok((ip, pool)) => Finding::New(ip, &pool.pool.name),
             Err(refusal) => Finding::Miss(has, refusal),
         }
     }
@@ -175,7 +176,8 @@ impl Ipam {
     }
 
     /// An address that it does not have yet.
-    fn obtain(&self, service: &Service, goal: &Goal<'_>) -> Result<(IpAddr, &PoolState), Refusal> {
+    fn obtain(&self, entry: &Entry, goal: &Goal<'_>) -> Result<(IpAddr, &PoolState), Refusal> {
+        let service = &entry.service;
         let Some(ip) = goal.address else {
             let state = if goal.pools.is_empty() { self.automatic(service, goal.family) } else { self.named(goal) }?;
             let full = || Refusal::PoolFull { pools: format!("pool {}", state.pool.name), family: goal.family };
@@ -202,7 +204,7 @@ impl Ipam {
             return Err(Refusal::Reserved { ip, why: clip(why) });
         }
         // Only who asks for the address by name shares it (compat §2.4).
-        let refusals = self.others(&service.key, ip).filter_map(|other| {
+        let refusals = self.others(entry.id, ip).filter_map(|other| {
             let other = &other.service;
             let why = forbidden(pool.sharing, service, other).map(str::to_owned).or_else(|| clash(service, other))?;
             Some((other.key.clone(), why))
@@ -285,7 +287,7 @@ fn verdict(
     service: &Service,
     target: &[IpAddr],
     pool: Option<&str>,
-    findings: &[(Family, Finding)],
+    findings: &[(Family, Finding<'_>)],
     conflict: Option<Note>,
 ) -> Verdict {
     let misses: Vec<(Family, &Refusal)> = findings

@@ -1,8 +1,10 @@
 //! Taking over what Services already have: by their status, else by what OpenELB recorded in the pool (compat §13).
 
 use crate::decision::marked_as_ours;
-use crate::ipam::{Entry, Ipam};
+use crate::ipam::Ipam;
 use crate::sharing::clash;
+use crate::table::{Entry, Id};
+use api::service::FamilyPolicy;
 use api::{Family, Service, ServiceKey, keys};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -22,25 +24,25 @@ struct Rank {
 
 impl Ipam {
     /// Brings in line with their status what these Services hold.
-    pub(crate) fn claim(&mut self, turn: &BTreeSet<ServiceKey>) {
-        let mut claims: Vec<(Rank, ServiceKey, IpAddr)> = Vec::new();
-        for key in turn {
-            let Some(entry) = self.services.get_mut(key) else { continue };
+    pub(crate) fn claim(&mut self, turn: &BTreeSet<Id>) {
+        let mut claims: Vec<(Rank, ServiceKey, IpAddr, Id)> = Vec::new();
+        for &id in turn {
+            let Some(entry) = self.services.get_mut(id) else { continue };
             if !entry.service.served {
                 entry.target.clear();
             }
-            let Some(entry) = self.services.get(key) else { continue };
+            let Some(entry) = self.services.get(id) else { continue };
             if entry.service.served && entry.target.is_empty() {
                 claims.extend(self.claims(entry));
             }
             let shown: Vec<IpAddr> =
                 entry.service.ingress.iter().filter(|ip| self.ours(entry, **ip)).copied().collect();
-            shown.into_iter().for_each(|ip| self.hold(ip, key));
-            self.let_go(key);
+            shown.into_iter().for_each(|ip| self.hold(ip, id));
+            self.let_go(id);
         }
         claims.sort();
-        for (_, key, ip) in claims {
-            self.settle(&key, ip);
+        for (.., ip, id) in claims {
+            self.settle(id, ip);
         }
     }
 
@@ -53,11 +55,14 @@ impl Ipam {
         if !service.served && !marked_as_ours(service) {
             return false;
         }
-        let pool_unknown = || service.served || service.pool_label.as_ref().is_none_or(|p| self.pool(p).is_none());
+        // Our condition together with the label says that oxelb gave it, also when the pool has lost the address since.
+        let by_oxelb = service.pool_label.is_some() && service.condition(keys::ADDRESS_ASSIGNED).is_some();
+        let no_pool = || service.pool_label.as_ref().is_none_or(|p| self.pool(p).is_none());
+        let pool_unknown = || service.served || by_oxelb || no_pool();
         self.pool_with(ip, None).is_some() || (marked_as_ours(service) && pool_unknown())
     }
 
-    fn claims(&self, entry: &Entry) -> Vec<(Rank, ServiceKey, IpAddr)> {
+    fn claims(&self, entry: &Entry) -> Vec<(Rank, ServiceKey, IpAddr, Id)> {
         let service = &entry.service;
         let recorded = self.recorded.get(&service.key).map(Vec::as_slice).unwrap_or_default();
         let wanted = |ip: &&IpAddr| families(service).contains(&Family::of(**ip)) && !lost(entry, **ip);
@@ -67,7 +72,7 @@ impl Ipam {
             place: recorded.iter().find(|(_, r)| *r == ip).map_or(usize::MAX, |(place, _)| *place),
             unlabelled: service.pool_label.is_none(),
         };
-        let claim = |only_recorded, ip: &IpAddr| (rank(only_recorded, *ip), service.key.clone(), *ip);
+        let claim = |only_recorded, ip: &IpAddr| (rank(only_recorded, *ip), service.key.clone(), *ip, entry.id);
         let shown: Vec<_> = service
             .ingress
             .iter()
@@ -83,8 +88,8 @@ impl Ipam {
     }
 
     /// Lets the Service have what it claims, unless another got there first and both cannot have it.
-    fn settle(&mut self, key: &ServiceKey, ip: IpAddr) {
-        let Some(entry) = self.services.get(key) else { return };
+    fn settle(&mut self, id: Id, ip: IpAddr) {
+        let Some(entry) = self.services.get(id) else { return };
         let service = &entry.service;
         if entry.target.iter().any(|has| Family::of(*has) == Family::of(ip)) {
             return;
@@ -97,7 +102,7 @@ impl Ipam {
             service.wanted_addresses.contains(&Ok(ip)) && condition.is_none_or(|c| c.reason == SHARING_CONFLICT);
         let label = service.pool_label.clone();
         let position = families(service).iter().position(|f| *f == Family::of(ip)).unwrap_or(usize::MAX);
-        let Some(entry) = self.services.get_mut(key) else { return };
+        let Some(entry) = self.services.get_mut(id) else { return };
         match conflict {
             Some((other, why)) if !tolerated => {
                 entry.lost.push((ip, format!("Service {other} has it too, and {why}")));
@@ -107,22 +112,22 @@ impl Ipam {
         }
         entry.target.insert(position.min(entry.target.len()), ip);
         entry.pool = label;
-        self.hold(ip, key);
+        self.hold(ip, id);
     }
 
     /// The first other Service that should have the address too although both cannot, and why. Those that are
     /// tolerated there do not count: they are the ones that are told.
     pub(crate) fn clash_at(&self, entry: &Entry, ip: IpAddr) -> Option<(ServiceKey, String)> {
-        let others = self.others(&entry.service.key, ip).filter(|o| o.target.contains(&ip));
+        let others = self.others(entry.id, ip).filter(|o| o.target.contains(&ip));
         let others = others.filter(|o| entry.tolerated || !o.tolerated);
         let clashes = others.filter_map(|o| Some((o.service.key.clone(), clash(&entry.service, &o.service)?)));
         clashes.min()
     }
 
     /// Everybody else who holds the address.
-    pub(crate) fn others(&self, key: &ServiceKey, ip: IpAddr) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn others(&self, id: Id, ip: IpAddr) -> impl Iterator<Item = &Entry> {
         let holders = self.holders.get(&ip).into_iter().flatten();
-        holders.filter(move |other| *other != key).filter_map(|other| self.services.get(other))
+        holders.filter(move |other| **other != id).filter_map(|other| self.services.get(*other))
     }
 
     /// The name of the pool that has the address: `first` if it does, else the first in list order.
@@ -138,13 +143,14 @@ fn lost(entry: &Entry, ip: IpAddr) -> bool {
 }
 
 /// The families of which a Service gets an address, in order.
-pub(crate) fn families(service: &Service) -> Vec<Family> {
-    let first = service.families.first().copied().unwrap_or(Family::V4);
-    let second = if first == Family::V4 { Family::V6 } else { Family::V4 };
+pub(crate) fn families(service: &Service) -> &'static [Family] {
+    use FamilyPolicy::{PreferDualStack, RequireDualStack, SingleStack};
+    let v6_first = service.families.first() == Some(&Family::V6);
+    let both: &[Family] = if v6_first { &[Family::V6, Family::V4] } else { &[Family::V4, Family::V6] };
+    let has_both = both.iter().all(|f| service.families.contains(f));
     match service.family_policy {
-        api::service::FamilyPolicy::SingleStack => vec![first],
-        api::service::FamilyPolicy::RequireDualStack => vec![first, second],
-        api::service::FamilyPolicy::PreferDualStack if service.families.contains(&second) => vec![first, second],
-        api::service::FamilyPolicy::PreferDualStack => vec![first],
+        RequireDualStack => both,
+        PreferDualStack if has_both => both,
+        SingleStack | PreferDualStack => both.get(..1).unwrap_or_default(),
     }
 }

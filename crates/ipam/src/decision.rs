@@ -1,6 +1,6 @@
 //! What was decided, as the difference to each Service as it was read.
 
-use crate::ipam::Entry;
+use crate::table::Entry;
 use api::{Condition, Service, ServiceKey, keys};
 use std::net::IpAddr;
 

@@ -1,7 +1,8 @@
 //! The index: what was read, who holds what, and whose turn it is.
 
-use crate::decision::{Decision, Plan, Verdict, difference};
+use crate::decision::{Plan, Verdict, difference};
 use crate::free::FreeSet;
+use crate::table::{Entry, Id, Table};
 use api::service::FamilyPolicy::RequireDualStack;
 use api::{InvalidPool, Pool, Service, ServiceKey, keys, selector::Labels};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,16 +13,16 @@ use std::net::IpAddr;
 pub struct Ipam {
     pub(crate) pools: BTreeMap<String, Result<PoolState, InvalidPool>>,
     pub(crate) namespaces: BTreeMap<String, Labels>,
-    pub(crate) services: BTreeMap<ServiceKey, Entry>,
+    pub(crate) services: Table,
     /// Who holds an address, in the order in which they came. Over all pools: no address is given twice, even where
     /// pools overlap because the webhook was down.
-    pub(crate) holders: BTreeMap<IpAddr, Vec<ServiceKey>>,
+    pub(crate) holders: BTreeMap<IpAddr, Vec<Id>>,
     pub(crate) reserved: BTreeMap<IpAddr, String>,
     /// What new pools' `status.used` says, with the place in its list; for the next plan only.
     pub(crate) recorded: BTreeMap<ServiceKey, Vec<(usize, IpAddr)>>,
     /// Services that lack something.
-    waiting: BTreeSet<ServiceKey>,
-    dirty: BTreeSet<ServiceKey>,
+    waiting: BTreeSet<Id>,
+    dirty: BTreeSet<Id>,
     dirty_pools: BTreeSet<String>,
     /// Something became free, or a pool or a namespace changed: who waits may be served now (D7).
     retry: bool,
@@ -34,31 +35,6 @@ pub struct Ipam {
 pub(crate) struct PoolState {
     pub(crate) pool: Pool,
     pub(crate) free: FreeSet,
-}
-
-/// A Service.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    /// As last read.
-    pub(crate) service: Service,
-    /// What it should have, at most one address of a family.
-    pub(crate) target: Vec<IpAddr>,
-    /// What nobody else may be given: its target, and what of ours its status still shows.
-    pub(crate) held: Vec<IpAddr>,
-    /// The pool that the first address of its target was given from.
-    pub(crate) pool: Option<String>,
-    /// What it does not get back although its status may still show it, and why.
-    pub(crate) lost: Vec<(IpAddr, String)>,
-    /// With whom it can share has changed since it was last decided about: a clash is its own doing.
-    pub(crate) edited: bool,
-    /// It clashes with another Service at its address since OpenELB's days, at the user's word, and keeps it.
-    pub(crate) tolerated: bool,
-}
-
-impl Entry {
-    fn new(service: Service) -> Entry {
-        Entry { service, target: vec![], held: vec![], pool: None, lost: vec![], edited: false, tolerated: false }
-    }
 }
 
 impl Ipam {
@@ -105,7 +81,7 @@ impl Ipam {
 
     fn pools_changed(&mut self, name: &str) {
         self.dirty_pools.insert(name.to_owned());
-        self.dirty.extend(self.services.keys().cloned());
+        self.dirty.extend(self.services.iter().map(|entry| entry.id));
     }
 
     /// A namespace is new or has other labels.
@@ -123,33 +99,38 @@ impl Ipam {
 
     /// A Service is new or different.
     pub fn set_service(&mut self, service: Service) {
-        let key = service.key.clone();
-        match self.services.get_mut(&key) {
+        let id = self.services.id(&service.key);
+        let id = match id.and_then(|id| self.services.get_mut(id)) {
             Some(entry) if entry.service == service => return,
             Some(entry) if entry.service.uid == service.uid => {
                 let before = std::mem::replace(&mut entry.service, service);
                 let now = &entry.service;
+                if before.resource_version != now.resource_version {
+                    entry.offered.clear();
+                }
+                let id = entry.id;
                 if (&before.ports, before.local, &before.selector) != (&now.ports, now.local, &now.selector) {
                     // Whoever could not share with it may do so now, and the other way round.
                     entry.edited = true;
                     let held = entry.held.clone();
                     held.iter().for_each(|ip| self.sharers_changed(*ip));
                 }
+                id
             }
             _ => {
-                self.remove_service(&key);
-                self.services.insert(key.clone(), Entry::new(service));
+                self.remove_service(&service.key);
+                self.services.insert(service)
             }
-        }
-        self.dirty.insert(key);
+        };
+        self.dirty.insert(id);
     }
 
     /// A Service is gone, or none of our business any more. Its addresses are free at once.
     pub fn remove_service(&mut self, key: &ServiceKey) {
-        self.dirty.remove(key);
-        self.waiting.remove(key);
         if let Some(entry) = self.services.remove(key) {
-            entry.held.iter().for_each(|ip| self.free(*ip, key));
+            self.dirty.remove(&entry.id);
+            self.waiting.remove(&entry.id);
+            entry.held.iter().for_each(|ip| self.free(*ip, entry.id));
         }
     }
 
@@ -169,23 +150,22 @@ impl Ipam {
 
     /// A Service, as last read.
     pub fn service(&self, key: &ServiceKey) -> Option<&Service> {
-        self.services.get(key).map(|entry| &entry.service)
+        Some(&self.services.get(self.services.id(key)?)?.service)
     }
 
     /// The write that followed a decision did not happen: decide once more, on the Service as it is now.
     pub fn retry(&mut self, key: &ServiceKey) {
-        if self.services.contains_key(key) {
-            self.dirty.insert(key.clone());
-        }
+        self.dirty.extend(self.services.id(key));
     }
 
     /// An address that a Service was given turned out to be somebody else's before it was ever announced: give it
     /// another one. The address should be among the reserved ones by now. `why` goes into the event.
     pub fn replace(&mut self, key: &ServiceKey, ip: IpAddr, why: &str) {
-        if let Some(entry) = self.services.get_mut(key) {
+        let Some(id) = self.services.id(key) else { return };
+        if let Some(entry) = self.services.get_mut(id) {
             entry.target.retain(|has| *has != ip);
             entry.lost.push((ip, why.to_owned()));
-            self.dirty.insert(key.clone());
+            self.dirty.insert(id);
         }
     }
 
@@ -198,10 +178,10 @@ impl Ipam {
             state.free = FreeSet::new(&state.pool.allocatable);
             self.reserved.keys().for_each(|ip| state.free.remove(*ip));
         }
-        self.dirty = self.services.keys().cloned().collect();
+        self.dirty = self.services.iter().map(|entry| entry.id).collect();
         self.dirty_pools = self.pools.keys().cloned().collect();
-        for entry in self.services.values_mut() {
-            *entry = Entry::new(std::mem::take(&mut entry.service));
+        for entry in self.services.iter_mut() {
+            *entry = Entry::new(entry.id, std::mem::take(&mut entry.service));
         }
     }
 
@@ -211,103 +191,102 @@ impl Ipam {
     /// Among those that wait, who asks for a certain address goes first, since nothing else helps it; then who waits
     /// longest by its condition's transition time, so that a restart changes no order; then by namespace and name.
     pub fn plan(&mut self) -> Plan {
-        let mut verdicts: BTreeMap<ServiceKey, Option<Verdict>> = BTreeMap::new();
+        let mut verdicts: BTreeMap<Id, Option<Verdict>> = BTreeMap::new();
         loop {
             let mut turn = std::mem::take(&mut self.dirty);
             self.claim(&turn);
             if std::mem::take(&mut self.retry) {
-                turn.extend(self.waiting.iter().cloned());
+                turn.extend(&self.waiting);
             }
             if std::mem::take(&mut self.taken) {
-                let several_reasons = |key: &&ServiceKey| {
-                    let service = self.service(key);
-                    service.is_some_and(|s| !s.wanted_addresses.is_empty() || s.family_policy == RequireDualStack)
+                let several_reasons = |id: &&Id| {
+                    let entry = self.services.get(**id).map(|entry| &entry.service);
+                    entry.is_some_and(|s| !s.wanted_addresses.is_empty() || s.family_policy == RequireDualStack)
                 };
-                turn.extend(self.waiting.iter().filter(several_reasons).cloned());
+                turn.extend(self.waiting.iter().filter(several_reasons));
             }
             if turn.is_empty() {
                 break;
             }
-            for key in self.in_order(turn) {
-                let verdict = self.decide(&key);
-                verdicts.insert(key, verdict);
+            for id in self.in_order(&turn) {
+                let verdict = self.decide(id);
+                verdicts.insert(id, verdict);
             }
         }
         self.recorded.clear();
-        let decisions = verdicts.into_iter().filter_map(|(key, verdict)| self.decision(&key, verdict));
-        Plan { services: decisions.collect(), pools: std::mem::take(&mut self.dirty_pools).into_iter().collect() }
+        let decide = |(id, verdict)| difference(self.services.get(id)?, verdict);
+        let mut services: Vec<_> = verdicts.into_iter().filter_map(decide).collect();
+        services.sort_unstable_by(|a, b| a.service.cmp(&b.service));
+        Plan { services, pools: std::mem::take(&mut self.dirty_pools).into_iter().collect() }
     }
 
-    fn decision(&self, key: &ServiceKey, verdict: Option<Verdict>) -> Option<Decision> {
-        difference(self.services.get(key)?, verdict)
-    }
-
-    fn in_order(&self, turn: BTreeSet<ServiceKey>) -> Vec<ServiceKey> {
-        let mut ranked: Vec<_> = turn
-            .iter()
-            .filter_map(|key| {
-                let Entry { service, edited, .. } = self.services.get(key)?;
-                let waits = service.condition(keys::ADDRESS_ASSIGNED).filter(|c| c.status == "False");
-                // RFC 3339 in UTC sorts as text; without a time it has just begun.
-                let since = waits.map_or("~", |c| c.last_transition_time.as_str());
-                Some((!edited, service.wanted_addresses.is_empty(), since, key))
-            })
-            .collect();
+    fn in_order(&self, turn: &BTreeSet<Id>) -> Vec<Id> {
+        let ranked = turn.iter().filter_map(|id| {
+            let Entry { service, edited, .. } = self.services.get(*id)?;
+            let waits = service.condition(keys::ADDRESS_ASSIGNED).filter(|c| c.status == "False");
+            // RFC 3339 in UTC sorts as text; without a time it has just begun.
+            let since = waits.map_or("~", |c| c.last_transition_time.as_str());
+            Some((!edited, service.wanted_addresses.is_empty(), since, &service.key, *id))
+        });
+        let mut ranked: Vec<_> = ranked.collect();
         ranked.sort_unstable();
-        ranked.into_iter().map(|(.., key)| key.clone()).collect()
+        ranked.into_iter().map(|(.., id)| id).collect()
     }
 
     /// `None` when it is not served.
-    fn decide(&mut self, key: &ServiceKey) -> Option<Verdict> {
-        let entry = self.services.get(key)?;
+    fn decide(&mut self, id: Id) -> Option<Verdict> {
+        let entry = self.services.get(id)?;
         if !entry.service.served {
-            self.waiting.remove(key);
+            self.waiting.remove(&id);
             return None;
         }
         let choice = self.choose(entry);
         if choice.waits {
-            self.waiting.insert(key.clone());
+            self.waiting.insert(id);
         } else {
-            self.waiting.remove(key);
+            self.waiting.remove(&id);
         }
         for ip in &choice.target {
-            self.hold(*ip, key);
+            self.hold(*ip, id);
         }
-        let entry = self.services.get_mut(key)?;
+        let entry = self.services.get_mut(id)?;
         entry.lost.retain(|(ip, _)| !choice.target.contains(ip));
         entry.lost.extend(choice.lost);
+        let new = choice.target.iter().filter(|ip| !entry.offered.contains(ip)).copied();
+        entry.offered.extend(new.collect::<Vec<_>>());
         entry.target = choice.target;
         entry.pool = choice.pool;
         entry.tolerated &= choice.clashes;
         entry.edited = false;
-        self.let_go(key);
+        self.let_go(id);
         Some(choice.verdict)
     }
 
-    /// Frees what a Service neither should have nor shows in its status. A write of it that is on its way fails: it
-    /// rests on a version of the Service that is gone.
-    pub(crate) fn let_go(&mut self, key: &ServiceKey) {
-        let Some(entry) = self.services.get_mut(key) else { return };
-        let stays = |ip: &IpAddr| entry.target.contains(ip) || entry.service.ingress.contains(ip);
+    /// Frees what a Service neither should have nor shows in its status, unless a write of it may still land: one that
+    /// rests on the version as read. Writes that rest on older versions fail.
+    pub(crate) fn let_go(&mut self, id: Id) {
+        let Some(entry) = self.services.get_mut(id) else { return };
+        let stays =
+            |ip: &IpAddr| entry.target.contains(ip) || entry.service.ingress.contains(ip) || entry.offered.contains(ip);
         if entry.held.iter().all(stays) {
             return;
         }
         let (kept, gone): (Vec<IpAddr>, Vec<IpAddr>) = entry.held.iter().partition(|ip| stays(ip));
         entry.held = kept;
-        gone.into_iter().for_each(|ip| self.free(ip, key));
+        gone.into_iter().for_each(|ip| self.free(ip, id));
     }
 
-    pub(crate) fn hold(&mut self, ip: IpAddr, key: &ServiceKey) {
-        let Some(entry) = self.services.get_mut(key).filter(|e| !e.held.contains(&ip)) else { return };
+    pub(crate) fn hold(&mut self, ip: IpAddr, id: Id) {
+        let Some(entry) = self.services.get_mut(id).filter(|e| !e.held.contains(&ip)) else { return };
         entry.held.push(ip);
-        self.holders.entry(ip).or_default().push(key.clone());
+        self.holders.entry(ip).or_default().push(id);
         self.taken = true;
         self.address_changed(ip);
     }
 
-    fn free(&mut self, ip: IpAddr, key: &ServiceKey) {
+    fn free(&mut self, ip: IpAddr, id: Id) {
         if let Some(holders) = self.holders.get_mut(&ip) {
-            holders.retain(|holder| holder != key);
+            holders.retain(|holder| *holder != id);
             if holders.is_empty() {
                 self.holders.remove(&ip);
             }
@@ -317,7 +296,7 @@ impl Ipam {
     }
 
     fn sharers_changed(&mut self, ip: IpAddr) {
-        self.dirty.extend(self.holders.get(&ip).into_iter().flatten().cloned());
+        self.dirty.extend(self.holders.get(&ip).into_iter().flatten());
         self.retry = true;
     }
 

@@ -18,6 +18,7 @@ mod ipam;
 mod refusal;
 mod report;
 mod sharing;
+mod table;
 
 pub use decision::{Decision, Event, Outcome, Plan};
 pub use ipam::Ipam;

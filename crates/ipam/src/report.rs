@@ -1,6 +1,7 @@
 //! What the status of a pool says.
 
 use crate::ipam::Ipam;
+use crate::table::Id;
 use api::{AddressSet, EipStatus, ServiceKey};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -38,6 +39,7 @@ impl Ipam {
         let (mut length, mut kept) = (0, BTreeMap::new());
         for (ip, services) in self.held_in(&pool.addresses) {
             status.usage += 1;
+            let services: Vec<&ServiceKey> = self.keys(services).collect();
             let names: Vec<String> = services.iter().map(ToString::to_string).collect();
             let (ip_text, names) = (ip.to_string(), names.join(";"));
             length += ip_text.len() + names.len() + 8;
@@ -45,7 +47,7 @@ impl Ipam {
                 status.used.insert(ip_text, names);
             }
             if !pool.allocatable.contains(*ip) || self.reserved.contains_key(ip) {
-                kept.insert(*ip, services.clone());
+                kept.insert(*ip, services.into_iter().cloned().collect());
             }
         }
         let reserved = ranges.iter().flat_map(|r| self.reserved.range(r.first()..=r.last()));
@@ -55,16 +57,20 @@ impl Ipam {
     /// Who has which of these addresses, also before the first [`Ipam::plan`]. Its cost grows with the number of Services.
     pub fn in_use(&self, addresses: &AddressSet) -> BTreeMap<IpAddr, Vec<ServiceKey>> {
         let mut found: BTreeMap<IpAddr, Vec<ServiceKey>> = BTreeMap::new();
-        for (key, entry) in &self.services {
+        for entry in self.services.iter() {
             let has: &[IpAddr] = if entry.held.is_empty() { &entry.service.ingress } else { &entry.held };
             for ip in has.iter().filter(|ip| addresses.contains(**ip)) {
-                found.entry(*ip).or_default().push(key.clone());
+                found.entry(*ip).or_default().push(entry.service.key.clone());
             }
         }
         found
     }
 
-    pub(crate) fn held_in(&self, addresses: &AddressSet) -> impl Iterator<Item = (&IpAddr, &Vec<ServiceKey>)> {
+    pub(crate) fn held_in(&self, addresses: &AddressSet) -> impl Iterator<Item = (&IpAddr, &Vec<Id>)> {
         addresses.ranges().iter().flat_map(|r| self.holders.range(r.first()..=r.last()))
+    }
+
+    fn keys(&self, ids: &[Id]) -> impl Iterator<Item = &ServiceKey> {
+        ids.iter().filter_map(|id| Some(&self.services.get(*id)?.service.key))
     }
 }

@@ -369,3 +369,29 @@ fn reports_name_what_readers_of_openelb_expect() {
     let plan = c.settle();
     assert_eq!((plan.services, plan.pools), (vec![], vec![]));
 }
+
+#[test]
+fn an_address_that_was_offered_is_nobody_elses_before_a_newer_version_was_read() {
+    let mut c = Cluster::new([eip("p", "10.0.0.1-10.0.0.3")]);
+    c.late = true;
+    c.apply(service("n/1"));
+    c.observe(&key("n/1"));
+    let offer = c.ipam.plan().services.remove(0);
+    assert_eq!(offer.addresses, [ip("10.0.0.1")]);
+    // It lands, but that is not read yet.
+    assert!(c.land(&offer));
+    c.ipam.replace(&key("n/1"), ip("10.0.0.1"), "02:00:00:00:00:07 answers for it");
+    c.apply(service("n/2"));
+    c.observe(&key("n/2"));
+    let decisions = c.ipam.plan().services;
+    let given: Vec<_> = decisions.iter().map(|d| (d.service.clone(), d.addresses.clone())).collect();
+    assert_eq!(given, [(key("n/1"), vec![ip("10.0.0.2")]), (key("n/2"), vec![ip("10.0.0.3")])]);
+    c.observe(&key("n/1"));
+    c.ipam.plan();
+    assert_eq!(c.used("p").len(), 3); // its status still shows the old one
+    assert!(!c.land(&decisions[0]) && c.land(&decisions[1]));
+    ["n/1", "n/2"].map(|name| c.observe(&key(name)));
+    c.ipam.retry(&key("n/1"));
+    c.settle();
+    assert_eq!((c.has("n/1"), c.has("n/2"), c.used("p").len()), ("10.0.0.2".into(), "10.0.0.3".into(), 2));
+}
