@@ -103,14 +103,17 @@ pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output
                 if changed.is_err() {
                     return Err(Error::Shell(agent.shell.why_ended()));
                 }
-                agent.facts_changed(&facts.borrow_and_update().clone());
+                // A borrow that lives on would hold the deadline thread up when it reports (here and below).
+                let now = facts.borrow_and_update().clone();
+                agent.facts_changed(&now);
             }
             () = sleep_until(wake.unwrap_or_else(|| Instant::now() + LOOK_AGAIN)) => {
                 if without_snapshot.is_some_and(|at| at <= Instant::now()) {
                     without_snapshot = None;
                     agent.start_from_snapshot();
                 }
-                agent.on_time(&facts.borrow().clone()).await;
+                let now = facts.borrow().clone();
+                agent.on_time(&now).await;
             }
         }
         if agent.synced {

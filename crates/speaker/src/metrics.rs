@@ -81,7 +81,7 @@ async fn healthz(State(served): State<Served>) -> (StatusCode, &'static str) {
 }
 
 async fn readyz(State(served): State<Served>) -> (StatusCode, &'static str) {
-    let facts = served.facts.borrow();
+    let facts = served.facts.borrow().clone();
     match (facts.commands > 0, facts.listening) {
         (false, _) => (
             StatusCode::SERVICE_UNAVAILABLE,
