@@ -141,6 +141,14 @@ impl Cluster {
         node.host.ip("link set dev cni0 up")?;
         node.host.address("cni0", &format!("10.244.{number}.1/24"))?;
         node.host.address("cni0", &format!("fd00:244:{number}::1/64"))?;
+        self.register(&node)?;
+        node.processes.push(self.proxy(&node)?);
+        self.nodes.push(node);
+        self.nodes.last().context("no node")
+    }
+
+    /// Writes the Node object of a machine: Ready, without taints.
+    pub(crate) fn register(&self, node: &Node) -> Result<()> {
         let name = &node.name;
         self.control.rest.create(&json!({
             "apiVersion": "v1", "kind": "Node",
@@ -160,9 +168,7 @@ impl Cluster {
         )?;
         // A new node is tainted not-ready by admission; the lifecycle controller that would take it away is off.
         self.control.rest.patch(&format!("/api/v1/nodes/{name}"), &json!({"spec": {"taints": null}}))?;
-        node.processes.push(self.proxy(&node)?);
-        self.nodes.push(node);
-        self.nodes.last().context("no node")
+        Ok(())
     }
 
     /// Starts kube-proxy (nftables) on a node and returns when it has written its rules.

@@ -78,6 +78,11 @@ impl Rest {
         self.call("PATCH", path, "application/merge-patch+json", Some(change))
     }
 
+    /// Changes what is at `path` by a strategic merge patch, as oxelb does.
+    pub fn merge(&self, path: &str, change: &Value) -> Result<Value> {
+        self.call("PATCH", path, "application/strategic-merge-patch+json", Some(change))
+    }
+
     /// Deletes what is at `path`, at once.
     pub fn delete(&self, path: &str) -> Result<Value> {
         self.call("DELETE", &format!("{path}?gracePeriodSeconds=0"), "", None)

@@ -1,0 +1,69 @@
+//! Resident memory.
+
+use anyhow::{Context, Result};
+use std::fs;
+use std::thread;
+use std::time::Instant;
+
+use super::arp::Tap;
+use super::services::{self, Observer};
+use super::table::{Aim, Row};
+use super::{Rig, progress};
+use crate::process::Process;
+use crate::wait::{millis, secs};
+
+const SERVICES: usize = 1000;
+
+/// A line of /proc/PID/status, in MiB.
+pub fn status_mib(process: &Process, line: &str) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.pid()))?;
+    let found = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':'));
+    let kib: f64 = found.context("no such line")?.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib / 1024.0)
+}
+
+/// Resident memory in MiB when the process has used next to no CPU for two seconds; after a minute, what it then is.
+pub fn settled(process: &Process) -> Result<f64> {
+    let end = Instant::now() + secs(60);
+    let ticks = || -> Result<u64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid()))?;
+        let (_, fields) = stat.rsplit_once(')').context("no stat")?;
+        // utime and stime, the 14th and 15th of all fields
+        fields.split_whitespace().skip(11).take(2).map(|n| Ok(n.parse::<u64>()?)).sum()
+    };
+    let mut quiet = 0;
+    let mut before = ticks()?;
+    while quiet < 4 && Instant::now() < end {
+        thread::sleep(millis(500));
+        let now = ticks()?;
+        quiet = if now - before <= 3 { quiet + 1 } else { 0 };
+        before = now;
+    }
+    status_mib(process, "VmRSS")
+}
+
+/// The speaker that has the most, of three that know a thousand Services: `a` and `w` of those before, and `m`.
+pub fn speakers(rig: &Rig, observer: &Observer, tap: &Tap, have: usize) -> Result<Vec<Row>> {
+    let missing = SERVICES.saturating_sub(have);
+    progress(&format!("creating {missing} Services more"));
+    services::create(&rig.cluster.control.rest, "m", 0..missing, true)?;
+    let (_, addresses) = observer.all_assigned("m", missing, secs(60))?;
+    for address in addresses {
+        if let std::net::IpAddr::V4(ip) = address {
+            tap.heard(ip, secs(30))?;
+        }
+    }
+    progress("all of them are announced");
+    let mut most: Option<(f64, f64, f64)> = None;
+    for speaker in &rig.speakers {
+        let found = (settled(speaker)?, status_mib(speaker, "VmHWM")?, status_mib(speaker, "VmLck")?);
+        most = Some(most.map_or(found, |most| if found.0 > most.0 { found } else { most }));
+    }
+    let (now, peak, locked) = most.context("no speaker")?;
+    Ok(vec![
+        Row::new("speaker, 1000 Services, resident", now, "MiB").aim(Aim::AtMost(15.0)).note(&format!(
+            "the largest of three, each announces a third; {locked:.1} MiB of its address space locked"
+        )),
+        Row::new("… at its peak", peak, "MiB"),
+    ])
+}
