@@ -26,6 +26,8 @@ const SNAPSHOT_AFTER: Duration = Duration::from_secs(2);
 const GATHER: Duration = Duration::from_millis(500);
 /// How often host settings, of whose change nobody tells, are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How long an order waits for which the shell had no room.
+const BUSY: Duration = Duration::from_millis(100);
 /// How long a refused or lost write waits.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -239,8 +241,13 @@ impl Agent {
         }
         let Some(keys) = self.keys() else { return };
         let intent = Intent::new(&self.plan, keys, &self.options);
-        if self.sent.as_ref() != Some(&intent) && self.shell.send(Command::Apply(Box::new(intent.clone()))) {
+        if self.sent.as_ref() == Some(&intent) {
+            return;
+        }
+        if self.shell.send(Command::Apply(Box::new(intent.clone()))) {
             self.sent = Some(intent);
+        } else {
+            self.look_at = Instant::now() + BUSY;
         }
     }
 
@@ -274,7 +281,6 @@ impl Agent {
         if self.look_at <= now {
             self.look_at = now + LOOK_AGAIN;
             self.write_at.get_or_insert(now);
-            // Also what a full channel could not take.
             self.replan();
         }
         if self.save_at.is_some_and(|at| at <= now) {
