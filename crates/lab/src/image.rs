@@ -82,7 +82,7 @@ pub fn program(name: &str) -> Result<PathBuf> {
 }
 
 /// Copies a program to the same path below `root`, with every library that it loads.
-fn with_libraries(binary: &Path, root: &Path) -> Result<()> {
+pub(crate) fn with_libraries(binary: &Path, root: &Path) -> Result<()> {
     let inside = |path: &Path| path.strip_prefix("/").map_or_else(|_| path.to_owned(), Path::to_owned);
     copy(binary, root, &inside(binary).display().to_string())?;
     // `ldd` fails for a static program: then there is nothing to copy.

@@ -171,6 +171,8 @@ impl ControlPlane {
             "--authorization-mode=Node,RBAC".to_owned(),
             "--allow-privileged".to_owned(),
             "--profiling=false".to_owned(),
+            // No kube-proxy runs here: webhooks are reached at their pods.
+            "--enable-aggregator-routing=true".to_owned(),
         ]);
         let api = self.host.spawn("kube-apiserver", api)?;
         api.until("kube-apiserver is ready", secs(90), || self.rest.get("/readyz"))?;

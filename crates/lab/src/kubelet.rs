@@ -34,8 +34,10 @@ impl Cluster {
         cni(&dir, &node)?;
 
         fs::write(dir.join("containerd.toml"), containerd_config(&dir, &run, &socket))?;
-        let mut containerd = Command::new(image::program("containerd")?);
-        containerd.arg("--config").arg(dir.join("containerd.toml"));
+        // Mounts of its own: what pods keep on a node's disk (hostPath below /var/lib) is not that of another node.
+        let mut containerd = Command::new("unshare");
+        containerd.args(["--mount", "sh", "-ec", "mount -t tmpfs node /var/lib; exec \"$0\" \"$@\""]);
+        containerd.arg(image::program("containerd")?).arg("--config").arg(dir.join("containerd.toml"));
         let containerd = node.host.spawn("containerd", containerd)?;
         let ctr = |words: &[&str]| {
             let mut ctr = Command::new("ctr");
@@ -68,7 +70,8 @@ impl Cluster {
         });
         fs::write(dir.join("kubelet.json"), config.to_string())?;
         let kubeconfig = self.control.kubeconfig(&format!("system:node:{}", node.name), Some("system:nodes"))?;
-        let mut kubelet = Command::new(self.control.program("kubelet"));
+        let mut kubelet = Command::new("nsenter");
+        kubelet.arg(format!("--mount=/proc/{}/ns/mnt", containerd.pid())).arg(self.control.program("kubelet"));
         kubelet.args([
             format!("--config={}", dir.join("kubelet.json").display()),
             format!("--kubeconfig={}", kubeconfig.display()),

@@ -24,3 +24,4 @@ pub mod rest;
 pub mod sandbox;
 pub mod suite;
 pub mod wait;
+pub mod walkthrough;

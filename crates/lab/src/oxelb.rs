@@ -1,8 +1,15 @@
 //! The program under test, as the lab finds and starts it.
 
 use anyhow::{Result, bail};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use crate::host::Lab;
+use crate::image;
+
+/// The image that `deploy/openelb.yaml` names, in full.
+const IMAGE: &str = "docker.io/oxelb/oxelb:dev";
 
 /// The shipped program: `$OXELB_BIN`, else what `make build` made.
 pub fn binary() -> Result<PathBuf> {
@@ -17,6 +24,21 @@ pub fn binary() -> Result<PathBuf> {
     let path = root.join(format!("target/{}-unknown-linux-gnu/release/oxelb", std::env::consts::ARCH));
     if !path.is_file() {
         bail!("oxelb is not built yet (no {}): make build", path.display());
+    }
+    Ok(path)
+}
+
+/// The archive of the shipped image: what `make image` made; around `$OXELB_BIN` where that is set.
+pub fn image(lab: &Lab) -> Result<PathBuf> {
+    if std::env::var_os("OXELB_BIN").is_some() {
+        let root = lab.folder("oxelb")?;
+        image::with_libraries(&binary()?, &root)?;
+        fs::copy(binary()?, root.join("oxelb"))?;
+        return image::archive(lab, &root, IMAGE, &["/oxelb"]);
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../image/oxelb.tar");
+    if !path.is_file() {
+        bail!("the image is not made yet (no {}): make image", path.display());
     }
     Ok(path)
 }
