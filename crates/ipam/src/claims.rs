@@ -55,8 +55,11 @@ impl Ipam {
         if !service.served && !marked_as_ours(service) {
             return false;
         }
-        // Our condition together with the label says that oxelb gave it, also when the pool has lost the address since.
-        let by_oxelb = service.pool_label.is_some() && service.condition(keys::ADDRESS_ASSIGNED).is_some();
+        // Our condition names what oxelb gave, also when the pool has lost the address since.
+        let named = |text: &str| {
+            text.split(|c: char| !c.is_ascii_hexdigit() && c != '.' && c != ':').any(|w| w.parse() == Ok(ip))
+        };
+        let by_oxelb = service.condition(keys::ADDRESS_ASSIGNED).is_some_and(|c| named(&c.message));
         let no_pool = || service.pool_label.as_ref().is_none_or(|p| self.pool(p).is_none());
         let pool_unknown = || service.served || by_oxelb || no_pool();
         self.pool_with(ip, None).is_some() || (marked_as_ours(service) && pool_unknown())

@@ -71,7 +71,7 @@ async fn answer(kind: Kind, State(server): State<Server>, body: Bytes) -> Respon
     let verdict = review::check(kind, &request, &server.client, server.scope).await;
     let mut response = kube::core::admission::AdmissionResponse::from(&request);
     match verdict {
-        Verdict::Allow => {}
+        Verdict::Allow(warnings) => response.warnings = Some(warnings).filter(|w| !w.is_empty()),
         Verdict::Deny(reason) => {
             info!(kind = kind.name(), name = request.name, user = request.user_info.username, "refused: {reason}");
             response = response.deny(reason);
