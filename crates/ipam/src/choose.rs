@@ -9,6 +9,7 @@ use crate::sharing::{clash, forbidden};
 use crate::table::Entry;
 use api::service::FamilyPolicy;
 use api::{Family, Service, keys};
+use std::fmt::Write;
 use std::net::IpAddr;
 
 /// What a Service should have from now on.
@@ -302,7 +303,6 @@ fn verdict(
     let content = service.family_policy == FamilyPolicy::PreferDualStack
         && misses.len() < findings.len()
         && misses.iter().all(|(family, _)| !asked(*family) && !target.iter().any(|ip| Family::of(*ip) == *family));
-    let list = target.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
 
     if let Some((family, refusal)) = misses.first().filter(|_| !content) {
         let mut message = refusal.to_string();
@@ -310,7 +310,8 @@ fn verdict(
             message = format!("spec.ipFamilyPolicy is RequireDualStack, and there is no {family} address: {message}");
         }
         if !target.is_empty() {
-            message = format!("{message}. Until then it keeps {list}");
+            message.push_str(". Until then it keeps ");
+            list(&mut message, target);
         }
         return Verdict { assigned: false, reason: refusal.reason(), message, event: refusal.event() };
     }
@@ -318,15 +319,35 @@ fn verdict(
         Finding::Keep(_, Some(note)) => Some((note.reason, note.message.clone())),
         _ => None,
     });
-    let mut notes: Vec<(&str, String)> = conflict.map(|n| (n.reason, n.message)).into_iter().chain(notes).collect();
-    let reason = notes.first().map_or("Assigned", |(reason, _)| *reason);
+    let mut notes = conflict.map(|n| (n.reason, n.message)).into_iter().chain(notes).peekable();
+    let reason = match notes.peek() {
+        Some((reason, _)) => reason,
+        None if misses.is_empty() => "Assigned",
+        None => "AssignedOneFamily",
+    };
+    let mut message = String::with_capacity(64);
     let known = findings.iter().any(|(_, f)| matches!(f, Finding::New(..) | Finding::Keep(_, None)));
-    if known || notes.is_empty() {
-        let from = pool.map(|p| format!(" from pool {p}")).unwrap_or_default();
-        notes.insert(0, ("", format!("has {list}{}", if target.len() == 1 { from } else { String::new() })));
+    if known || notes.peek().is_none() {
+        message.push_str("has ");
+        list(&mut message, target);
+        if let Some(pool) = pool.filter(|_| target.len() == 1) {
+            message.push_str(" from pool ");
+            message.push_str(pool);
+        }
     }
-    notes.extend(misses.iter().map(|(family, refusal)| ("", format!("no {family} address yet: {refusal}"))));
-    let message = notes.into_iter().map(|(_, message)| message).collect::<Vec<_>>().join(". ");
-    let reason = if misses.is_empty() || reason != "Assigned" { reason } else { "AssignedOneFamily" };
+    let missing = misses.iter().map(|(family, refusal)| format!("no {family} address yet: {refusal}"));
+    for note in notes.map(|(_, message)| message).chain(missing) {
+        if !message.is_empty() {
+            message.push_str(". ");
+        }
+        message.push_str(&note);
+    }
     Verdict { assigned: true, reason, message, event: "" }
+}
+
+fn list(text: &mut String, addresses: &[IpAddr]) {
+    for (i, ip) in addresses.iter().enumerate() {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{}{ip}", if i == 0 { "" } else { " and " });
+    }
 }

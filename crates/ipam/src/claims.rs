@@ -57,7 +57,8 @@ impl Ipam {
         }
         // Our condition names what oxelb gave, also when the pool has lost the address since.
         let named = |text: &str| {
-            text.split(|c: char| !c.is_ascii_hexdigit() && c != '.' && c != ':').any(|w| w.parse() == Ok(ip))
+            text.split(|c: char| !c.is_ascii_hexdigit() && c != '.' && c != ':')
+                .any(|w| w.trim_end_matches('.').parse() == Ok(ip))
         };
         let by_oxelb = service.condition(keys::ADDRESS_ASSIGNED).is_some_and(|c| named(&c.message));
         let no_pool = || service.pool_label.as_ref().is_none_or(|p| self.pool(p).is_none());

@@ -214,8 +214,9 @@ impl Ipam {
             }
         }
         self.recorded.clear();
+        let mut services = Vec::with_capacity(verdicts.len());
         let decide = |(id, verdict)| difference(self.services.get(id)?, verdict);
-        let mut services: Vec<_> = verdicts.into_iter().filter_map(decide).collect();
+        services.extend(verdicts.into_iter().filter_map(decide));
         services.sort_unstable_by(|a, b| a.service.cmp(&b.service));
         Plan { services, pools: std::mem::take(&mut self.dirty_pools).into_iter().collect() }
     }
@@ -252,8 +253,11 @@ impl Ipam {
         let entry = self.services.get_mut(id)?;
         entry.lost.retain(|(ip, _)| !choice.target.contains(ip));
         entry.lost.extend(choice.lost);
-        let new = choice.target.iter().filter(|ip| !entry.offered.contains(ip)).copied();
-        entry.offered.extend(new.collect::<Vec<_>>());
+        for ip in &choice.target {
+            if !entry.offered.contains(ip) {
+                entry.offered.push(*ip);
+            }
+        }
         entry.target = choice.target;
         entry.pool = choice.pool;
         entry.tolerated &= choice.clashes;

@@ -141,6 +141,21 @@ fn a_service_that_is_served_no_more_loses_only_what_is_ours() {
 }
 
 #[test]
+fn a_service_that_is_served_no_more_loses_what_its_pool_does_not_have_any_more() {
+    let mut c = Cluster::new([eip("p", "10.0.0.1,fd00::1")]);
+    c.apply(service("n/1"));
+    c.apply(dual(FamilyPolicy::PreferDualStack, service("n/2")));
+    c.settle();
+    c.change_pool("p", |s| s.address = "10.0.9.1".into());
+    c.settle();
+    ["n/1", "n/2"].iter().for_each(|name| c.edit(name, |s| s.served = false));
+    c.restart();
+    c.settle();
+    assert_eq!((c.has("n/1"), c.has("n/2")), (String::new(), String::new()));
+    assert!(c.services.values().all(|s| s.pool_label.is_none() && s.conditions.is_empty()));
+}
+
+#[test]
 fn while_a_service_waits_what_others_wrote_to_its_status_stays() {
     let mut c = Cluster::new([]);
     c.apply(Service { ingress: vec![ip("192.0.2.1")], has_ingress: true, ..service("n/1") });
@@ -390,7 +405,8 @@ fn an_address_that_was_offered_is_nobody_elses_before_a_newer_version_was_read()
     c.ipam.plan();
     assert_eq!(c.used("p").len(), 3); // its status still shows the old one
     assert!(!c.land(&decisions[0]) && c.land(&decisions[1]));
-    ["n/1", "n/2"].map(|name| c.observe(&key(name)));
+    c.observe(&key("n/1"));
+    c.observe(&key("n/2"));
     c.ipam.retry(&key("n/1"));
     c.settle();
     assert_eq!((c.has("n/1"), c.has("n/2"), c.used("p").len()), ("10.0.0.2".into(), "10.0.0.3".into(), 2));
