@@ -1,5 +1,12 @@
 //! The source on a real kube-apiserver with etcd.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 mod support;
 
 use api::{Condition, Eip, EipSpec, EipStatus, Scope, Service, ServiceKey, Speaker, SpeakerStatus, keys};

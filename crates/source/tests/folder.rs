@@ -1,5 +1,12 @@
 //! The source on a folder of YAML.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 #[expect(dead_code, reason = "the API server is of no use here")]
 mod support;
 

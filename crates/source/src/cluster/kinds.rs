@@ -45,7 +45,11 @@ pub(super) async fn follow<K: Kind>(
     let mut steps = Box::pin(watch::<K>(client, path, fields));
     while let Some(step) = steps.next().await {
         match step {
-            Step::Begin => told.begin(),
+            Step::Begin => {
+                told.begin();
+                // A long list takes its time, and that is no outage.
+                outlet.report(kind, Report::Answered).await?;
+            }
             Step::Apply(object) => {
                 let key = reference(object.meta());
                 let change = match reduce(object) {

@@ -14,8 +14,8 @@ use crate::{OpenError, QUEUE};
 use api::{Eip, ServiceKey, Speaker, keys};
 use k8s_openapi::api::core::v1 as core;
 use kinds::{Closed, Outlet, name};
+use kube::Client;
 use kube::api::ObjectMeta;
-use kube::{Client, Resource};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::PathBuf;
@@ -101,9 +101,7 @@ impl Tasks {
         fields: Option<String>,
         reference: impl Fn(&ObjectMeta) -> ObjectRef + Send + 'static,
         reduce: impl Fn(K) -> Option<Object> + Send + 'static,
-    ) where
-        K: Resource<DynamicType = ()>,
-    {
+    ) {
         self.kinds.push(kind);
         let from = (kind, K::url_path(&(), namespace), fields);
         self.spawn(kinds::follow(self.client.clone(), from, self.outlet.clone(), reference, reduce));

@@ -163,6 +163,7 @@ impl Slices {
                         self.coming.insert(service.clone());
                     }
                 }
+                self.outlet.report(KIND, Report::Answered).await?;
             }
             Step::Apply(slice) => {
                 if let Some(missing) = &mut self.missing {

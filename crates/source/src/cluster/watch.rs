@@ -23,8 +23,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// What can be watched: an API type.
-pub(super) trait Kind: Resource + DeserializeOwned + Clone + Debug + Send + 'static {}
-impl<K: Resource + DeserializeOwned + Clone + Debug + Send + 'static> Kind for K {}
+pub(super) trait Kind: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static {}
+impl<K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static> Kind for K {}
 
 /// What happens next.
 #[derive(Debug)]
