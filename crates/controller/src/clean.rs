@@ -1,8 +1,12 @@
 //! Takes everything of ours off the cluster's objects, after an uninstall: `oxelb clean`.
 
-use api::{Scope, Service, keys};
+use api::{Eip, Scope, Service, keys};
+use k8s_openapi::api::core::v1 as core;
+use kube::api::{Api, ListParams};
+use serde::de::DeserializeOwned;
 use source::{Change, Event, Interest, Object, ServicePatch, Store, Write, WriteError};
 use std::collections::BTreeSet;
+use std::fmt::Debug;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -27,37 +31,17 @@ pub enum CleanError {
 
 /// How often a write is tried that conflicts or that the API server does not take.
 const TRIES: usize = 5;
+/// Objects in one page of a list.
+const PAGE: u32 = 500;
 
 /// Removes our label, addresses, conditions and OpenELB's finalizers from Services that carry our label or our
 /// conditions, and OpenELB's finalizers from pools. To be run when no controller runs any more: one that runs would give
 /// everything back.
 pub async fn clean(store: &Store, namespace: &str) -> Result<Cleaned, CleanError> {
-    let interest = Interest {
-        scope: Scope::default(),
-        namespace: namespace.to_owned(),
-        namespaces: false,
-        nodes: false,
-        slices: false,
-        speakers: false,
-        memberlist: false,
+    let (services, pools) = match store.client() {
+        Some(client) => read_cluster(&client).await?,
+        None => read_folder(store, namespace).await?,
     };
-    let (_needs, needed) = watch::channel(BTreeSet::new());
-    let mut events = store.watch(interest, needed);
-    let (mut services, mut pools): (Vec<Service>, Vec<String>) = (vec![], vec![]);
-    loop {
-        match events.recv().await {
-            Some(Event::Change(Change::Apply(Object::Service(service)))) => services.push(*service),
-            Some(Event::Change(Change::Apply(Object::Pool(eip)))) => {
-                if eip.metadata.finalizers.iter().flatten().any(|f| f == keys::LEGACY_POOL_FINALIZER) {
-                    pools.extend(eip.metadata.name);
-                }
-            }
-            Some(Event::Synced) => break,
-            Some(Event::Reachable(Err(reason))) => return Err(CleanError::Unreachable(reason)),
-            Some(_) => {}
-            None => return Err(CleanError::Unreachable("the reading of objects ended".to_owned())),
-        }
-    }
     let mut cleaned = Cleaned::default();
     for service in &services {
         let Some(patch) = patch(service) else { continue };
@@ -82,6 +66,71 @@ pub async fn clean(store: &Store, namespace: &str) -> Result<Cleaned, CleanError
         }
     }
     Ok(cleaned)
+}
+
+type Found = (Vec<Service>, Vec<String>);
+
+/// Services, and the pools that have OpenELB's finalizer, once. After an uninstall the pools' CRD is gone: then there are
+/// none.
+async fn read_cluster(client: &kube::Client) -> Result<Found, CleanError> {
+    let (mut services, mut pools): Found = (vec![], vec![]);
+    let take = |found: core::Service| services.extend(Service::read(&found, Scope::default()));
+    list(&Api::all(client.clone()), take).await.map_err(unreachable)?;
+    let take = |found: Eip| pools.extend(to_clean(&found));
+    match list(&Api::all(client.clone()), take).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        read => read.map_err(unreachable)?,
+    }
+    Ok((services, pools))
+}
+
+fn unreachable(error: kube::Error) -> CleanError {
+    CleanError::Unreachable(error.to_string())
+}
+
+async fn list<K: Clone + DeserializeOwned + Debug>(api: &Api<K>, mut take: impl FnMut(K)) -> kube::Result<()> {
+    let mut params = ListParams::default().limit(PAGE);
+    loop {
+        let page = api.list(&params).await?;
+        page.items.into_iter().for_each(&mut take);
+        match page.metadata.continue_.filter(|c| !c.is_empty()) {
+            Some(next) => params = params.continue_token(&next),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// The pool's name, when OpenELB's finalizer is on it.
+fn to_clean(eip: &Eip) -> Option<String> {
+    let ours = eip.metadata.finalizers.iter().flatten().any(|f| f == keys::LEGACY_POOL_FINALIZER);
+    eip.metadata.name.clone().filter(|_| ours)
+}
+
+async fn read_folder(store: &Store, namespace: &str) -> Result<Found, CleanError> {
+    let interest = Interest {
+        scope: Scope::default(),
+        namespace: namespace.to_owned(),
+        namespaces: false,
+        nodes: false,
+        slices: false,
+        speakers: false,
+        memberlist: false,
+    };
+    let (_needs, needed) = watch::channel(BTreeSet::new());
+    let mut events = store.watch(interest, needed);
+    let (mut services, mut pools): Found = (vec![], vec![]);
+    loop {
+        match events.recv().await {
+            Some(Event::Change(Change::Apply(Object::Service(service)))) => services.push(*service),
+            Some(Event::Change(Change::Apply(Object::Pool(eip)))) => {
+                pools.extend(to_clean(&eip));
+            }
+            Some(Event::Synced) => return Ok((services, pools)),
+            Some(Event::Reachable(Err(reason))) => return Err(CleanError::Unreachable(reason)),
+            Some(_) => {}
+            None => return Err(CleanError::Unreachable("the reading of objects ended".to_owned())),
+        }
+    }
 }
 
 /// What takes everything of ours off a Service; `None` when nothing of ours is on it.
