@@ -10,9 +10,11 @@
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the lab is a program that talks to people")]
 
+pub mod bench;
 pub mod client;
 pub mod cluster;
 pub mod demo;
+pub mod demo_k8s;
 pub mod host;
 pub mod image;
 pub mod kube;
