@@ -70,9 +70,9 @@ impl Installed {
             let service = control.rest.get(path)?;
             let address = service["spec"]["clusterIP"].as_str().context("the webhook's Service has no address")?;
             control.host.run(&format!(
-                "nft 'table ip webhook {{ chain output {{ type nat hook output priority -100; \
-                 ip daddr {address} tcp dport 443 dnat to 192.168.0.2:{WEBHOOK}; }} }}'\n\
-                 ip route add 10.96.0.0/16 dev lo"
+                "nft -f - <<'END'\ntable ip webhook {{\n chain output {{\n type nat hook output priority -100;\n \
+                 ip daddr {address} tcp dport 443 dnat to 192.168.0.2:{WEBHOOK}\n }}\n}}\nEND\n\
+                 ip route add 10.96.0.0/16 dev eth0"
             ))?;
         }
         Ok(Installed { cluster, controller, speaker })
