@@ -45,6 +45,8 @@ pub enum Command {
     Speaker(Speaker),
     /// Controller and speaker in one process, on a folder of manifests.
     Standalone(Standalone),
+    /// Find what is wrong with manifests, without a cluster. Exit code 3 means that there are errors.
+    Check(Check),
     /// Remove what an uninstalled oxelb or OpenELB left on Services and pools.
     Clean(Clean),
     /// Which version this is.
@@ -120,8 +122,8 @@ pub struct Speaker {
     /// Accepted; protocol vip is not there yet, and pools that have it are named in the node's Speaker.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set)]
     pub enable_keepalived_vip: bool,
-    /// Where heartbeats are received.
-    #[arg(long, default_value = "0.0.0.0")]
+    /// Where heartbeats are received; the default takes IPv4 and IPv6.
+    #[arg(long, default_value = "::")]
     pub bind_addr: IpAddr,
     /// The UDP port of heartbeats, the same on every node.
     #[arg(long, default_value_t = 7946)]
@@ -158,6 +160,20 @@ pub struct Standalone {
     /// Where metrics and probes of the speaker are served; 0 serves none.
     #[arg(long, default_value = ":50053", value_parser = listen)]
     pub metrics_addr: Listen,
+}
+
+/// Flags of `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Files or folders of manifests, YAML or JSON; - is standard input. They are checked together.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Services of type LoadBalancer need not opt in, as with the controller's flag of this name.
+    #[arg(long)]
+    pub default_load_balancer: bool,
+    /// How the result looks.
+    #[arg(long, short, value_enum, default_value = "text")]
+    pub output: Output,
 }
 
 /// Flags of `clean`.

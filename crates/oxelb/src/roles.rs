@@ -1,5 +1,6 @@
 //! The roles: opens the source of objects, starts the runtime, and runs until told to stop.
 
+use crate::check;
 use crate::cli::{Clean, Command, Controller, From, Output, Speaker, Standalone};
 use crate::version;
 use anyhow::Context;
@@ -16,6 +17,12 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Version { output } => print(&version::text(output)),
         Command::Controller(flags) => runtime()?.block_on(run_controller(flags))?,
         Command::Standalone(flags) => runtime()?.block_on(run_standalone(flags))?,
+        Command::Check(flags) => {
+            let scope = api::Scope { default_load_balancer: flags.default_load_balancer };
+            let (text, errors) = check::run(&flags.files, flags.output, scope)?;
+            print(&text);
+            return Ok(if errors { ExitCode::from(3) } else { ExitCode::SUCCESS });
+        }
         Command::Clean(flags) => return runtime()?.block_on(clean(flags)),
     }
     Ok(ExitCode::SUCCESS)
@@ -114,7 +121,7 @@ async fn run_standalone(flags: Standalone) -> anyhow::Result<()> {
         node: flags.node_name,
         namespace: api::keys::NAMESPACE.to_owned(),
         scope: api::Scope::default(),
-        bind: SocketAddr::from(([0, 0, 0, 0], 7946)),
+        bind: SocketAddr::from(([0u16; 8], 7946)),
         secret: None,
         layer2: true,
         http: flags.metrics_addr.0,

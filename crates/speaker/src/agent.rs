@@ -236,6 +236,9 @@ impl Agent {
     fn replan(&mut self) {
         let plan = plan::plan(&self.world);
         if *self.plan != plan {
+            for note in plan.notes.difference(&self.plan.notes) {
+                tracing::warn!(reason = note.reason(), "{note}");
+            }
             self.plan = Arc::new(plan);
             self.write_at.get_or_insert_with(|| Instant::now() + GATHER);
         }
@@ -280,6 +283,8 @@ impl Agent {
         let now = Instant::now();
         if self.look_at <= now {
             self.look_at = now + LOOK_AGAIN;
+            // Facts of this moment: what has not been seen for a while is over.
+            self.shell.send(Command::Report);
             self.write_at.get_or_insert(now);
             self.replan();
         }

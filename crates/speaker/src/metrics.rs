@@ -150,7 +150,7 @@ fn text(facts: &Facts) -> String {
         counter(c.dropped),
     );
     let rejected = Family::<Rejected, Counter>::default();
-    for ((from, reason), count) in &facts.rejected {
+    for ((from, reason), (count, _)) in &facts.rejected {
         rejected.get_or_create(&Rejected { from: from.to_string(), reason: reason.clone() }).inc_by(*count);
     }
     registry.register("oxelb_heartbeats_rejected", "Heartbeats that were refused", rejected);

@@ -139,7 +139,8 @@ impl Shell {
     fn run(&mut self) -> Result<(), net::Error> {
         self.links_changed();
         let mut buffer = [0; FRAME];
-        while !self.leaving {
+        // The goodbyes of a speaker that leaves are several, because packets get lost.
+        while !(self.leaving && self.lease.deadline().is_none()) {
             let deadline = [self.lease.deadline(), self.l2.deadline()].into_iter().flatten().min();
             for token in self.poller.wait(deadline)? {
                 match token {
@@ -180,7 +181,12 @@ impl Shell {
     }
 
     fn configure(&mut self, now: Tick) {
-        let unable = |interface: &Interface| self.resolved.get(interface).is_none_or(Result::is_err);
+        // Without a link nobody would hear this node, whatever heartbeats on another interface say.
+        let up = |on: &IfIndex| self.facts.table.links.get(on).is_some_and(|l| l.up);
+        let unable = |interface: &Interface| match self.resolved.get(interface) {
+            Some(Ok(on)) => !on.iter().any(up),
+            Some(Err(_)) | None => true,
+        };
         self.facts.unresolved = self
             .intent
             .addresses
@@ -321,7 +327,14 @@ impl Shell {
             match effect {
                 // Not sent is not heard: the other side counts on that.
                 lease::Effect::Send { to, bytes } => drop(self.udp.send(&bytes, to)),
-                lease::Effect::Own(_) | lease::Effect::Lose(..) => moved = true,
+                lease::Effect::Own(ip) => {
+                    self.facts.lost.remove(&ip);
+                    moved = true;
+                }
+                lease::Effect::Lose(ip, reason) => {
+                    self.facts.lost.insert(ip, reason.to_string());
+                    moved = true;
+                }
                 // Hosts may have learned the other speaker's MAC: tell them again where the address is.
                 lease::Effect::Settled(ip) => {
                     let on =
@@ -332,7 +345,8 @@ impl Shell {
                 }
                 lease::Effect::Alive(_) | lease::Effect::Dead(_) => self.news = true,
                 lease::Effect::Rejected { from, reason } => {
-                    *self.facts.rejected.entry((from.ip(), reason.to_string())).or_default() += 1;
+                    let of_sender = self.facts.rejected.entry((from.ip(), reason.to_string())).or_default();
+                    *of_sender = (of_sender.0 + 1, now);
                     self.news = true;
                 }
             }
@@ -360,7 +374,7 @@ impl Shell {
                 l2::Effect::Announcing { .. } | l2::Effect::Withdrawn { .. } => {}
                 l2::Effect::Conflict { address, on, mac } => {
                     tracing::warn!(%address, %mac, "a stranger answers for an address that this node owns");
-                    self.facts.conflicts.insert(address, (on, mac));
+                    self.facts.conflicts.insert(address, (on, mac, net::now()));
                     self.news = true;
                 }
             }
@@ -371,6 +385,9 @@ impl Shell {
         if !std::mem::take(&mut self.news) {
             return;
         }
+        self.facts.now = net::now();
+        let wanted = &self.intent.addresses;
+        self.facts.lost.retain(|ip, _| wanted.contains_key(ip));
         let view = self.lease.view();
         self.facts.listening = self.lease.listening();
         self.facts.alive = view.alive;

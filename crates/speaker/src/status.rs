@@ -31,7 +31,8 @@ impl Status {
             let kept = facts.owned.contains_key(ip);
             if !kept {
                 let new_owner = facts.owners.get(ip).map(String::as_str).unwrap_or("nobody yet");
-                tracing::info!(address = %ip, pool = pool(ip), new_owner, "this node does not answer for the address any more");
+                let reason = facts.lost.get(ip).map_or("its interface is gone", String::as_str);
+                tracing::info!(address = %ip, pool = pool(ip), new_owner, reason, "this node does not answer for the address any more");
             }
             kept
         });

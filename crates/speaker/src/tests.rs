@@ -5,7 +5,7 @@ use crate::intent::Intent;
 use crate::status::Status;
 use crate::{Options, warnings};
 use api::{Eip, Node, Pool, Service};
-use engine::{IfIndex, MacAddr};
+use engine::{IfIndex, MacAddr, Tick};
 use plan::World;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -103,10 +103,23 @@ fn a_missing_interface_is_named_only_where_the_node_could_announce() {
 #[test]
 fn a_stranger_that_answers_is_named_with_its_mac() {
     let mut facts = Facts::default();
-    facts.conflicts.insert("10.0.0.100".parse().unwrap(), (IfIndex(2), MacAddr([2, 0, 0, 0, 0, 9])));
+    facts.conflicts.insert("10.0.0.100".parse().unwrap(), (IfIndex(2), MacAddr([2, 0, 0, 0, 0, 9]), Tick::ZERO));
     let found = warnings::find(&[], &plan::plan(&world()), &facts, &options());
     assert_eq!(found[0].reason, "AddressConflict");
     assert!(found[0].message.contains("02:00:00:00:00:09") && found[0].message.contains("10.0.0.100"), "{found:?}");
+    facts.now = Tick::from_millis(151_000);
+    assert_eq!(warnings::find(&[], &plan::plan(&world()), &facts, &options()), [], "it was not seen again");
+}
+
+#[test]
+fn a_node_that_hears_no_other_says_which_port_may_be_blocked() {
+    let mut facts = Facts { commands: 1, ..Facts::default() };
+    let plan = plan::plan(&world());
+    let found = warnings::find(&[], &plan, &facts, &options());
+    assert_eq!(found[0].reason, "HearsNobody");
+    assert!(found[0].message.contains("UDP port 7946"), "{found:?}");
+    facts.alive.insert("n2".to_owned());
+    assert_eq!(warnings::find(&[], &plan, &facts, &options()), []);
 }
 
 #[test]

@@ -5,10 +5,15 @@ use crate::facts::Facts;
 use api::pool::Interface;
 use api::speaker::Warning;
 use api::{Pool, Protocol};
+use engine::Tick;
 use net::Routes;
 use net::host::{check, read_settings};
-use plan::Plan;
+use plan::{Note, Plan};
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Trouble on the wire that was not seen again for so long is over: the engines repeat themselves every minute at most.
+const TROUBLE_LASTS: Duration = Duration::from_secs(150);
 
 /// Everything that is wrong here now. `pools` are the valid ones.
 pub(crate) fn find(pools: &[Pool], plan: &Plan, facts: &Facts, options: &Options) -> Vec<Warning> {
@@ -37,7 +42,8 @@ pub(crate) fn find(pools: &[Pool], plan: &Plan, facts: &Facts, options: &Options
             found.extend(of_layer2(pool, facts, routes.as_ref()));
         }
     }
-    for (address, (on, mac)) in &facts.conflicts {
+    let lasts = |since: &Tick| facts.now.since(*since) < TROUBLE_LASTS;
+    for (address, (on, mac, _)) in facts.conflicts.iter().filter(|(_, (.., at))| lasts(at)) {
         let pool = plan.addresses.get(address).map(|a| a.pool.as_str());
         let on = facts.table.name_of(*on);
         let message = format!(
@@ -45,8 +51,21 @@ pub(crate) fn find(pools: &[Pool], plan: &Plan, facts: &Facts, options: &Options
         );
         found.insert(warning("AddressConflict", pool, message));
     }
-    for (from, reason) in facts.rejected.keys() {
+    for ((from, reason), _) in facts.rejected.iter().filter(|(_, (_, at))| lasts(at)) {
         found.insert(warning("HeartbeatsRejected", None, format!("heartbeats from {from} are refused: {reason}")));
+    }
+    let peers = plan.peers.keys().filter(|node| **node != options.node);
+    let peers: Vec<&str> = peers.map(String::as_str).collect();
+    if facts.alive.is_empty() && !peers.is_empty() && facts.commands > 0 && !facts.listening {
+        let port = options.bind.port();
+        let shown = peers.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+        let message = format!(
+            "no heartbeat comes from {shown} or any other node, so this node takes every address that it may: if speakers run there, let UDP port {port} through between nodes"
+        );
+        found.insert(warning("HearsNobody", None, message));
+    }
+    if plan.notes.contains(&Note::AllNodesExcluded) {
+        found.insert(warning("AllNodesExcluded", None, Note::AllNodesExcluded.to_string()));
     }
     found.into_iter().collect()
 }
