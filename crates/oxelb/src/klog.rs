@@ -22,10 +22,10 @@ pub fn arguments(given: impl Iterator<Item = OsString>) -> (Vec<OsString>, Vec<S
     while let Some(argument) = given.next() {
         let text = argument.to_string_lossy().into_owned();
         if std::mem::take(&mut first) {
-            // `openelb-controller version` is a command; anything else is for the role.
+            // `openelb-controller version` is a command, and prints JSON; anything else is for the role.
             if text == "version" {
-                taken.push(argument);
-                continue;
+                taken.extend([argument, "--output=json".into()]);
+                return (taken, given.map(|a| a.to_string_lossy().into_owned()).collect());
             }
             taken.push(role.into());
         }
@@ -83,7 +83,7 @@ mod tests {
                 "openelb-controller controller --metrics-addr=:50052 --webhook-port=443 --leader-elect",
                 "--logtostderr --v --add_dir_header",
             ),
-            ("openelb-controller version", "openelb-controller version", ""),
+            ("openelb-controller version --v=4", "openelb-controller version --output=json", "--v=4"),
             ("openelb-speaker", "openelb-speaker speaker", ""),
             ("oxelb speaker --v=4", "oxelb speaker --v=4", ""),
         ] {

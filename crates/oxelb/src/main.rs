@@ -8,6 +8,7 @@
 //! | 2 | the command line is wrong |
 //! | 3 | `check` found errors |
 
+mod check;
 mod cli;
 mod klog;
 mod logging;

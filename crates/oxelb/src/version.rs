@@ -1,4 +1,4 @@
-//! Which version this is, in the form of Kubernetes' programs.
+//! Which version this is, in the form of Kubernetes' programs (compat §3.6); there is no Go in it.
 
 use crate::cli::Output;
 
@@ -13,6 +13,8 @@ pub fn text(output: Output) -> String {
             "gitVersion": version,
             "gitCommit": commit,
             "gitTreeState": option_env!("OXELB_GIT_TREE").unwrap_or("unknown"),
+            "buildDate": option_env!("OXELB_BUILD_DATE").unwrap_or("unknown"),
+            "goVersion": "",
             "compiler": "rustc",
             "platform": platform,
         })
