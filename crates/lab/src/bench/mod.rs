@@ -156,12 +156,12 @@ pub fn run(sandbox: &Sandbox, options: Options) -> Result<()> {
     let program = oxelb::binary()?;
     progress(&format!("{}; {}", program.display(), machine()));
     let mut told = Told::default();
-    told.add("address pools", allocation());
     let lab = Lab::new(sandbox, "bench")?;
     match Rig::start(&lab) {
         Ok(mut rig) => measure(&lab, &mut rig, options, &mut told),
         Err(error) => told.add("the control plane", Err(error)),
     }
+    told.add("allocation", allocation());
     let json = table::json(&told.rows, &told.failures);
     if !options.json {
         println!("\n{}", table::text(&told.rows));
@@ -181,7 +181,10 @@ struct Told {
 impl Told {
     fn add(&mut self, what: &str, result: Result<Vec<Row>>) {
         match result {
-            Ok(rows) => self.rows.extend(rows),
+            Ok(rows) => {
+                rows.iter().for_each(|row| progress(&row.line()));
+                self.rows.extend(rows);
+            }
             Err(error) => {
                 progress(&format!("{what} could not be measured: {error:#}"));
                 self.failures.push(format!("{what}: {error:#}").lines().next().unwrap_or(what).to_owned());
@@ -263,7 +266,9 @@ fn allocation() -> Result<Vec<Row>> {
     progress("allocation");
     let mut cargo = Command::new("cargo");
     cargo.args(["run", "--quiet", "--release", "--package", "oxelb-ipam", "--example", "rate"]);
-    cargo.current_dir(workspace());
+    // As hack/build does it, so that what that has compiled is taken.
+    cargo.arg(format!("--target={}-unknown-linux-gnu", std::env::consts::ARCH));
+    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static").current_dir(workspace());
     let text = crate::host::command(&mut cargo)?;
     let found: Value =
         serde_json::from_str(text.lines().last().unwrap_or_default()).with_context(|| format!("not JSON: {text}"))?;

@@ -84,6 +84,14 @@ impl Row {
         ]
     }
 
+    /// In one line.
+    pub fn line(&self) -> String {
+        let [what, value, floor, ratio, aim, met] = self.cells();
+        let floor = if floor.is_empty() { floor } else { format!(", floor {floor}, ratio {ratio}") };
+        let aim = if aim.is_empty() { aim } else { format!(", aim {aim}: {met}") };
+        format!("{what}: {value}{floor}{aim}")
+    }
+
     fn json(&self) -> Value {
         json!({
             "what": self.what, "unit": self.unit, "value": self.value, "floor": self.floor, "ratio": self.ratio(),
