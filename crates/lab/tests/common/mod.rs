@@ -22,7 +22,7 @@ pub const SERVICES: &str = "/api/v1/namespaces/default/services";
 pub const POOLS: &str = "/apis/network.kubesphere.io/v1alpha2/eips";
 /// Where what nodes say is.
 pub const SPEAKERS: &str = "/apis/oxelb.io/v1alpha1/speakers";
-/// The port of the webhook, to which the lab leads what goes to the webhook's Service.
+/// The port of the webhook, beside the API server.
 const WEBHOOK: u16 = 8443;
 
 /// A cluster with everything of deploy/openelb.yaml but what runs.
@@ -65,15 +65,16 @@ impl Installed {
         let account = |name: &str| control.kubeconfig_for("openelb-system", name);
         let (controller, speaker) = (account("openelb-controller")?, account("openelb-speaker")?);
         if webhook {
-            // The API server goes to the Service's address; here is no kube-proxy that would lead it on.
-            let path = "/api/v1/namespaces/openelb-system/services/openelb-controller";
-            let service = control.rest.get(path)?;
-            let address = service["spec"]["clusterIP"].as_str().context("the webhook's Service has no address")?;
-            control.host.run(&format!(
-                "nft -f - <<'END'\ntable ip webhook {{\n chain output {{\n type nat hook output priority -100;\n \
-                 ip daddr {address} tcp dport 443 dnat to 192.168.0.2:{WEBHOOK}\n }}\n}}\nEND\n\
-                 ip route add 10.96.0.0/16 dev eth0"
-            ))?;
+            // In place of the controller's pod.
+            control.rest.create(&json!({
+                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+                "metadata": {
+                    "namespace": "openelb-system", "name": "openelb-controller",
+                    "labels": {"kubernetes.io/service-name": "openelb-controller"},
+                },
+                "ports": [{"name": "https-webhook", "port": WEBHOOK, "protocol": "TCP"}],
+                "endpoints": [{"addresses": ["192.168.0.2"], "conditions": {"ready": true}}],
+            }))?;
         }
         Ok(Installed { cluster, controller, speaker })
     }
