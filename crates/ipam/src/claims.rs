@@ -3,7 +3,7 @@
 use crate::decision::marked_as_ours;
 use crate::ipam::Ipam;
 use crate::sharing::clash;
-use crate::table::{Entry, Id};
+use crate::table::{Entry, Holders, Id};
 use api::service::FamilyPolicy;
 use api::{Family, Service, ServiceKey, keys};
 use std::collections::BTreeSet;
@@ -130,8 +130,8 @@ impl Ipam {
 
     /// Everybody else who holds the address.
     pub(crate) fn others(&self, id: Id, ip: IpAddr) -> impl Iterator<Item = &Entry> {
-        let holders = self.holders.get(&ip).into_iter().flatten();
-        holders.filter(move |other| **other != id).filter_map(|other| self.services.get(*other))
+        let holders = self.holders.get(&ip).into_iter().flat_map(Holders::iter);
+        holders.filter(move |other| *other != id).filter_map(|other| self.services.get(other))
     }
 
     /// The name of the pool that has the address: `first` if it does, else the first in list order.

@@ -97,7 +97,7 @@ pub(crate) fn difference(entry: &Entry, verdict: Option<Verdict>) -> Option<Deci
     let pool = entry.pool.clone().filter(|_| !target.is_empty());
     let pool_label = (pool != service.pool_label).then(|| pool.clone());
 
-    let mut events = Vec::new();
+    let mut events = Vec::with_capacity(1);
     let mut tell = |warning, reason, message| events.push(Event { warning, reason, message });
     for ip in found.iter().filter(loses) {
         let why = entry.lost.iter().find(|(lost, _)| lost == ip).map(|(_, why)| format!(": {why}")).unwrap_or_default();

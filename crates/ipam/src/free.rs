@@ -6,56 +6,68 @@ use api::{AddressSet, Family};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// Ranges that neither touch nor overlap: (family, first) to last.
 #[derive(Debug, Default)]
 pub(crate) struct FreeSet {
-    ranges: BTreeMap<(Family, u128), u128>,
+    v4: Ranges,
+    v6: Ranges,
 }
+
+/// Ranges that neither touch nor overlap, by their last number: so taking the lowest changes only a value.
+type Ranges = BTreeMap<u128, u128>;
 
 impl FreeSet {
     pub(crate) fn new(all: &AddressSet) -> FreeSet {
-        let ranges = all.ranges().iter().map(|range| {
+        let mut free = FreeSet::default();
+        for range in all.ranges() {
             let (first, last) = range.numbers();
-            ((range.family(), first), last)
-        });
-        FreeSet { ranges: ranges.collect() }
+            free.ranges_mut(range.family()).insert(last, first);
+        }
+        free
+    }
+
+    fn ranges_mut(&mut self, family: Family) -> &mut Ranges {
+        match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
+        self.v4.is_empty() && self.v6.is_empty()
     }
 
     /// The lowest free address of a family.
     pub(crate) fn first(&self, family: Family) -> Option<IpAddr> {
-        let ((found, first), _) = self.ranges.range((family, 0)..).next()?;
-        (*found == family).then(|| family.address(*first))
+        let ranges = if family == Family::V4 { &self.v4 } else { &self.v6 };
+        ranges.first_key_value().map(|(_, first)| family.address(*first))
     }
 
     pub(crate) fn remove(&mut self, ip: IpAddr) {
-        let (family, n) = (Family::of(ip), number(ip));
-        let Some((&(_, first), &last)) = self.ranges.range((family, 0)..=(family, n)).next_back() else { return };
-        if last < n {
-            return;
+        let n = number(ip);
+        let ranges = self.ranges_mut(Family::of(ip));
+        let Some((&last, first)) = ranges.range_mut(n..).next().filter(|(_, first)| **first <= n) else { return };
+        let before = std::mem::replace(first, n.saturating_add(1));
+        if n == last {
+            ranges.remove(&last);
         }
-        if first < n {
-            self.ranges.insert((family, first), n - 1);
-        } else {
-            self.ranges.remove(&(family, first));
-        }
-        if n < last {
-            self.ranges.insert((family, n + 1), last);
+        if before < n {
+            ranges.insert(n - 1, before);
         }
     }
 
     pub(crate) fn insert(&mut self, ip: IpAddr) {
-        let (family, n) = (Family::of(ip), number(ip));
-        let before = self.ranges.range((family, 0)..=(family, n)).next_back().map(|(&(_, first), &last)| (first, last));
-        if before.is_some_and(|(_, last)| n <= last) {
+        let n = number(ip);
+        let ranges = self.ranges_mut(Family::of(ip));
+        if ranges.range(n..).next().is_some_and(|(_, first)| *first <= n) {
             return;
         }
-        let first = before.filter(|(_, last)| last + 1 == n).map_or(n, |(first, _)| first);
-        let after = n.checked_add(1).and_then(|next| self.ranges.remove(&(family, next)));
-        self.ranges.insert((family, first), after.unwrap_or(n));
+        let first = n.checked_sub(1).and_then(|before| ranges.remove(&before)).unwrap_or(n);
+        match n.checked_add(1).and_then(|next| ranges.range_mut(next..).next().filter(|(_, f)| **f == next)) {
+            Some((_, after)) => *after = first,
+            None => {
+                ranges.insert(n, first);
+            }
+        }
     }
 }
 
@@ -81,7 +93,7 @@ mod tests {
             }
             // Ranges are maximal: as many as there are addresses without a free one right before them.
             let starts = model.iter().filter(|a| match number(**a) { 0 => true, n => !model.contains(&ip(n as u8 - 1)) });
-            prop_assert_eq!(free.ranges.len(), starts.count());
+            prop_assert_eq!(free.v4.len(), starts.count());
         }
     }
 
@@ -93,7 +105,7 @@ mod tests {
             free.remove(end);
             free.insert(end);
         }
-        assert_eq!(free.ranges.len(), 1);
+        assert_eq!((free.v4.len(), free.v6.len()), (0, 1));
         assert_eq!(free.first(Family::V6), Some("::".parse().unwrap()));
         assert_eq!(free.first(Family::V4), None);
     }

@@ -2,7 +2,7 @@
 
 use crate::decision::{Plan, Verdict, difference};
 use crate::free::FreeSet;
-use crate::table::{Entry, Id, Table};
+use crate::table::{Entry, Holders, Id, Table};
 use api::service::FamilyPolicy::RequireDualStack;
 use api::{InvalidPool, Pool, Service, ServiceKey, keys, selector::Labels};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ pub struct Ipam {
     pub(crate) services: Table,
     /// Who holds an address, in the order in which they came. Over all pools: no address is given twice, even where
     /// pools overlap because the webhook was down.
-    pub(crate) holders: BTreeMap<IpAddr, Vec<Id>>,
+    pub(crate) holders: BTreeMap<IpAddr, Holders>,
     pub(crate) reserved: BTreeMap<IpAddr, String>,
     /// What new pools' `status.used` says, with the place in its list; for the next plan only.
     pub(crate) recorded: BTreeMap<ServiceKey, Vec<(usize, IpAddr)>>,
@@ -143,7 +143,8 @@ impl Ipam {
         let changed: BTreeSet<IpAddr> =
             changed.chain(now.iter().filter(|(ip, _)| !before.contains_key(ip)).map(|(ip, _)| *ip)).collect();
         for ip in changed {
-            self.address_changed(ip);
+            let taken = self.reserved.contains_key(&ip) || self.holders.contains_key(&ip);
+            self.address_changed(ip, taken);
             self.sharers_changed(ip);
         }
     }
@@ -283,29 +284,25 @@ impl Ipam {
     pub(crate) fn hold(&mut self, ip: IpAddr, id: Id) {
         let Some(entry) = self.services.get_mut(id).filter(|e| !e.held.contains(&ip)) else { return };
         entry.held.push(ip);
-        self.holders.entry(ip).or_default().push(id);
+        self.holders.entry(ip).and_modify(|holders| holders.push(id)).or_insert_with(|| Holders::new(id));
         self.taken = true;
-        self.address_changed(ip);
+        self.address_changed(ip, true);
     }
 
     fn free(&mut self, ip: IpAddr, id: Id) {
-        if let Some(holders) = self.holders.get_mut(&ip) {
-            holders.retain(|holder| *holder != id);
-            if holders.is_empty() {
-                self.holders.remove(&ip);
-            }
-        }
-        self.address_changed(ip);
+        let rest = self.holders.remove(&ip).and_then(|holders| holders.without(id));
+        let taken = rest.is_some() || self.reserved.contains_key(&ip);
+        self.holders.extend(rest.map(|rest| (ip, rest)));
+        self.address_changed(ip, taken);
         self.sharers_changed(ip);
     }
 
     fn sharers_changed(&mut self, ip: IpAddr) {
-        self.dirty.extend(self.holders.get(&ip).into_iter().flatten());
+        self.dirty.extend(self.holders.get(&ip).into_iter().flat_map(Holders::iter));
         self.retry = true;
     }
 
-    fn address_changed(&mut self, ip: IpAddr) {
-        let taken = self.holders.contains_key(&ip) || self.reserved.contains_key(&ip);
+    fn address_changed(&mut self, ip: IpAddr, taken: bool) {
         for (name, state) in &mut self.pools {
             let Ok(state) = state else { continue };
             if !state.pool.addresses.contains(ip) {

@@ -1,7 +1,7 @@
 //! What the status of a pool says.
 
 use crate::ipam::Ipam;
-use crate::table::Id;
+use crate::table::Holders;
 use api::{AddressSet, EipStatus, ServiceKey};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -66,11 +66,11 @@ impl Ipam {
         found
     }
 
-    pub(crate) fn held_in(&self, addresses: &AddressSet) -> impl Iterator<Item = (&IpAddr, &Vec<Id>)> {
+    pub(crate) fn held_in(&self, addresses: &AddressSet) -> impl Iterator<Item = (&IpAddr, &Holders)> {
         addresses.ranges().iter().flat_map(|r| self.holders.range(r.first()..=r.last()))
     }
 
-    fn keys(&self, ids: &[Id]) -> impl Iterator<Item = &ServiceKey> {
-        ids.iter().filter_map(|id| Some(&self.services.get(*id)?.service.key))
+    fn keys(&self, holders: &Holders) -> impl Iterator<Item = &ServiceKey> {
+        holders.iter().filter_map(|id| Some(&self.services.get(id)?.service.key))
     }
 }

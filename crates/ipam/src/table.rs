@@ -8,6 +8,39 @@ use std::net::IpAddr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Id(u32);
 
+/// Who holds an address, in the order in which they came. Nearly always it is one, so that one takes no list.
+#[derive(Debug)]
+pub(crate) struct Holders {
+    first: Id,
+    rest: Vec<Id>,
+}
+
+impl Holders {
+    pub(crate) fn new(first: Id) -> Holders {
+        Holders { first, rest: vec![] }
+    }
+
+    pub(crate) fn push(&mut self, id: Id) {
+        self.rest.push(id);
+    }
+
+    /// `None` when nobody is left.
+    pub(crate) fn without(mut self, id: Id) -> Option<Holders> {
+        self.rest.retain(|holder| *holder != id);
+        if self.first == id {
+            if self.rest.is_empty() {
+                return None;
+            }
+            self.first = self.rest.remove(0);
+        }
+        Some(self)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Id> {
+        std::iter::once(self.first).chain(self.rest.iter().copied())
+    }
+}
+
 /// A Service and what is known of it.
 #[derive(Debug)]
 pub(crate) struct Entry {
