@@ -5,18 +5,21 @@ mod common;
 
 use anyhow::{Context, Result, bail, ensure};
 use common::{Installed, SERVICES, SPEAKERS, addresses};
+use engine::{IfIndex, MacAddr};
 use lab::client::{self, Asking, get};
 use lab::cluster::{DEVICE, Node, Pod};
 use lab::host::{Host, Lab};
 use lab::process::Process;
 use lab::suite::{self, Test};
 use lab::wait::{millis, secs, until};
+use net::PacketSocket;
 use serde_json::{Value, json};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Three heartbeats of 150 ms missed and 15 ms of delivery, then the heir's first announcement. The rest is for a machine
 /// that runs a whole cluster on two processors.
@@ -100,31 +103,78 @@ impl Scene {
     }
 }
 
-/// Asks without end who has an address; more than one answer to one question is a wrong.
+/// Asks a hundred times a second by ARP who has an address, and writes down each answer.
 struct Census {
     stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<Result<usize>>,
+    thread: JoinHandle<Result<Result<Answers>>>,
+}
+
+/// Questions, and who answered each, in order.
+#[derive(Debug, Default)]
+struct Answers {
+    questions: usize,
+    by: Vec<String>,
 }
 
 impl Census {
-    fn start(client: &Host, address: IpAddr) -> Census {
-        let (stop, client) = (Arc::new(AtomicBool::new(false)), client.clone());
+    fn start(asker: &Host, address: Ipv4Addr) -> Result<Census> {
+        let line = asker.ip("-o link show dev eth0")?;
+        let index = IfIndex(line.split(':').next().unwrap_or_default().trim().parse()?);
+        let mac: MacAddr = asker.mac("eth0")?.parse()?;
+        // RFC 826: Ethernet header, then the request.
+        let mut question = vec![255; 6];
+        question.extend(mac.0);
+        question.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+        question.extend(mac.0);
+        question.extend([192, 168, 0, 102]);
+        question.extend([0; 6]);
+        question.extend(address.octets());
+        let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            let mut asked = 0;
-            while !stopped.load(Ordering::Relaxed) {
-                let found = client::arp(&client, "eth0", address)?;
-                ensure!(found.len() <= 1, "{address} is answered by {found:?}");
-                asked += 1;
+        let thread = asker.thread(move || {
+            let (socket, mut found, mut buffer) = (PacketSocket::open(index)?, Answers::default(), [0; 2048]);
+            let mut last = false;
+            while !last {
+                last = stopped.load(Ordering::Relaxed);
+                let next = Instant::now() + millis(10);
+                if !last {
+                    socket.send(&question)?;
+                    found.questions += 1;
+                }
+                while Instant::now() < next {
+                    match socket.receive(&mut buffer)? {
+                        // A reply to us: an announcement goes to everybody.
+                        Some(42..) if buffer[..6] == mac.0 && buffer[20..22] == [0, 2] => {
+                            if buffer[28..32] == address.octets() {
+                                found.by.push(
+                                    buffer[22..28].iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":"),
+                                );
+                            }
+                        }
+                        Some(_) => {}
+                        None => std::thread::sleep(millis(1)),
+                    }
+                }
             }
-            Ok(asked)
+            Ok(found)
         });
-        Census { stop, thread }
+        Ok(Census { stop, thread })
     }
 
-    fn finish(self) -> Result<usize> {
+    /// One answer to a question at most, and none of a node that was followed by another: fails otherwise. Returns the
+    /// questions, the answers and the owners.
+    fn finish(self) -> Result<(usize, usize, Vec<String>)> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| anyhow::anyhow!("the census panicked"))?
+        let found = self.thread.join().map_err(|_| anyhow::anyhow!("the census panicked"))???;
+        ensure!(found.by.len() <= found.questions, "{} answers to {} questions", found.by.len(), found.questions);
+        let mut owners: Vec<String> = Vec::new();
+        for mac in &found.by {
+            if owners.last() != Some(mac) {
+                ensure!(!owners.contains(mac), "{mac} answered again after another did: {owners:?}");
+                owners.push(mac.clone());
+            }
+        }
+        Ok((found.questions, found.by.len(), owners))
     }
 }
 
@@ -147,8 +197,12 @@ fn owners_end(lab: &Lab) -> Result<()> {
     let to = SocketAddr::new(address, 80);
     until("the client reaches the pod", secs(20), || get(&client, to, millis(500)))?;
 
+    // A host of its own, so that nobody else's answers are counted.
+    let counter = lab.host("counter")?;
+    scene.installed.cluster.lan.plug(&counter, "eth0", &["192.168.0.102/22"])?;
+
     // Power off, no goodbye.
-    let census = Census::start(&client, address);
+    let census = Census::start(&counter, v4(address)?)?;
     let asking = Asking::start(&client, to, millis(5), millis(3000));
     asked(&asking, 100)?;
     let dead = scene.nodes().iter().position(|n| n.name == first).context("no such node")?;
@@ -184,7 +238,10 @@ fn owners_end(lab: &Lab) -> Result<()> {
     ensure!(seen.lost == 0, "while {first} came back: {seen:?}");
     println!("owner back: nothing moved, {} requests, none lost, longest gap {} ms", seen.sent, seen.gap.as_millis());
 
+    told(census)?;
+
     // Shutdown: handed over.
+    let census = Census::start(&counter, v4(address)?)?;
     let asking = Asking::start(&client, to, millis(5), millis(3000));
     asked(&asking, 100)?;
     let leaving = scene.nodes().iter().position(|n| n.name == heir).context("no such node")?;
@@ -194,9 +251,22 @@ fn owners_end(lab: &Lab) -> Result<()> {
     let next = scene.owner(address)?;
     ensure!(next != heir && seen.lost == 0 && seen.gap < millis(400), "{next} after {heir}: {seen:?}");
     println!("owner's shutdown: {heir} -> {next}, longest gap {} ms, lost 0 of {}", seen.gap.as_millis(), seen.sent);
-    let times = census.finish()?;
-    println!("asked {times} times by ARP who has {address}: never two answers");
+    told(census)
+}
+
+/// D1: one owner, then the other.
+fn told(census: Census) -> Result<()> {
+    let (questions, answers, owners) = census.finish()?;
+    println!("{questions} questions by ARP: {answers} answers, of {owners:?} one after the other");
+    ensure!(owners.len() == 2, "{owners:?}");
     Ok(())
+}
+
+fn v4(address: IpAddr) -> Result<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Ok(address),
+        IpAddr::V6(address) => bail!("{address} is not an IPv4 address"),
+    }
 }
 
 fn pool_of(name: &str) -> Value {
@@ -421,6 +491,13 @@ fn families(lab: &Lab) -> Result<()> {
     let single = scene.installed.service("single", 1, &pool_of("second"), &spec)?;
     let service = scene.installed.control().rest.get(&format!("{SERVICES}/single"))?;
     ensure!(addresses(&service) == single && single[0].is_ipv4(), "{single:?}");
+    // Both or nothing: it waits, and says for what.
+    let both = json!({"ipFamilyPolicy": "RequireDualStack"});
+    scene.installed.control().rest.create(&common::service("require", &pool_of("second"), &both))?;
+    let path = format!("{SERVICES}/require");
+    let message = scene.installed.said(&path, "openelb.io/AddressAssigned", "FamilyMismatch")?;
+    ensure!(message.contains("RequireDualStack") && message.contains("IPv6"), "{message}");
+    ensure!(addresses(&scene.installed.control().rest.get(&path)?).is_empty(), "it took one family");
     println!("{v4} by ARP, {v6} by neighbour discovery: both reached");
     Ok(())
 }
