@@ -44,6 +44,8 @@ struct Agent {
     /// Pools that were deleted while Services used them: these keep what they have, also over a restart.
     gone: BTreeMap<String, Object>,
     synced: bool,
+    /// The world is that of all objects, or of the last run's.
+    known: bool,
     plan: Arc<Plan>,
     sent: Option<Intent>,
     needs: watch::Sender<BTreeSet<ServiceKey>>,
@@ -84,6 +86,7 @@ pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output
         last: Vec::new(),
         gone: BTreeMap::new(),
         synced: false,
+        known: false,
         plan: Arc::default(),
         sent: None,
         needs,
@@ -152,6 +155,7 @@ impl Agent {
                 }
                 Event::Synced => {
                     self.synced = true;
+                    self.known = true;
                     self.world = empty_world(&self.store, &self.options);
                     self.objects.values().for_each(|o| apply(&mut self.world, o));
                     self.remember_gone_pools();
@@ -211,6 +215,7 @@ impl Agent {
             objects = self.last.len(),
             "no objects can be read yet: starting from the snapshot of the last run"
         );
+        self.known = true;
         self.last.iter().for_each(|o| apply(&mut self.world, o));
         let keys = self.last.iter().filter(|o| matches!(o, Object::Memberlist(_))).cloned();
         self.objects.extend(keys.map(|o| (o.reference(), o)));
@@ -234,6 +239,10 @@ impl Agent {
     }
 
     fn replan(&mut self) {
+        // Before that this node would look alone: it would be ready too early, and deaf to the others' key (D1).
+        if !self.known {
+            return;
+        }
         let plan = plan::plan(&self.world);
         if *self.plan != plan {
             for note in plan.notes.difference(&self.plan.notes) {
