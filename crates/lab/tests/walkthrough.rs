@@ -87,6 +87,9 @@ fn what_is_shown(walk: &Walk, address: IpAddr) -> Result<()> {
         let rows: Vec<_> = lines.collect();
         ensure!(rows.iter().map(|row| row[0]).eq(["n1", "n2", "n3"]), "{text}");
         ensure!(rows.iter().all(|row| row[2] == "True"), "{text}");
+        // A node in trouble has one column more.
+        let trouble = || walk.kubectl("get speakers -o jsonpath={.items[*].status.warnings}").unwrap_or_default();
+        ensure!(rows.iter().all(|row| row.len() == 4), "{text}{}", trouble());
         ensure!(rows.iter().map(|row| row[1]).filter(|owns| *owns == "1").count() == 1, "{text}");
         Ok(())
     })?;
