@@ -382,14 +382,16 @@ impl Shell {
     }
 
     fn report(&mut self) {
-        if !std::mem::take(&mut self.news) {
+        // The end of listening is told by no effect: with no address to own nothing else happens at that moment.
+        let listening = self.lease.listening();
+        if !std::mem::take(&mut self.news) && listening == self.facts.listening {
             return;
         }
         self.facts.now = net::now();
         let wanted = &self.intent.addresses;
         self.facts.lost.retain(|ip, _| wanted.contains_key(ip));
         let view = self.lease.view();
-        self.facts.listening = self.lease.listening();
+        self.facts.listening = listening;
         self.facts.alive = view.alive;
         self.facts.owners = view.owners;
         self.facts.counters = self.l2.counters().clone();
