@@ -115,7 +115,7 @@ pub fn check_pool(new: &Eip, old: Option<&Eip>, others: &[Eip], in_use: &InUse) 
     if old.is_none_or(|old| old.spec != new.spec) {
         match Pool::try_from(new) {
             Ok(pool) => {
-                let before = old.map(|old| addresses(old)).unwrap_or_default();
+                let before = old.map(addresses).unwrap_or_default();
                 let added = pool.addresses.minus(&before);
                 refusals.extend(others().filter_map(|other| {
                     let range = addresses(other).overlap(&added)?;

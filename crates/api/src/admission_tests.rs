@@ -151,7 +151,12 @@ fn what_was_wrong_already_does_not_stop_a_change_that_makes_nothing_worse() {
     assert_eq!(update(&broken, &simple("p", "10.0.0.1"), &[], &[]), "");
     let other = simple("o", "10.0.0.1-10.0.0.9");
     assert_eq!(
-        update(&simple("p", "10.0.0.5-10.0.0.20"), &simple("p", "10.0.0.7-10.0.0.20"), &[other.clone()], &[]),
+        update(
+            &simple("p", "10.0.0.5-10.0.0.20"),
+            &simple("p", "10.0.0.7-10.0.0.20"),
+            std::slice::from_ref(&other),
+            &[]
+        ),
         ""
     );
     let text = update(&simple("p", "10.0.0.5-10.0.0.20"), &simple("p", "10.0.0.4-10.0.0.20"), &[other], &[]);

@@ -1,6 +1,8 @@
 //! What `kubectl apply -f deploy/openelb.yaml` installs: names that clusters and tools rely on (compat §9.1, §13), no
 //! right and no privilege more than needed, nothing that could hang an uninstall.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use serde_json::{Value, json};
 use std::process::Command;
 

@@ -1,5 +1,7 @@
 //! The program as users and scripts meet it: exit codes, names it is called by, output for programs.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use serde_json::Value;
 use std::fs;
 use std::io::Write;
