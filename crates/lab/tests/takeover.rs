@@ -1,4 +1,5 @@
 //! A cluster as OpenELB left it is taken over: not one address moves, finalizers go, and everything can be deleted afterwards.
+#![allow(clippy::print_stdout, reason = "tells what it measured")]
 
 use anyhow::{Context, Result, ensure};
 use lab::cluster::Cluster;

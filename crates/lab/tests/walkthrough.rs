@@ -1,5 +1,6 @@
 //! OpenELB's walk-through on real nodes: `deploy/openelb.yaml` as it is, our image in real pods under exactly its service accounts, a
 //! real nginx, a real kubectl; and its removal, in any order.
+#![allow(clippy::print_stdout, reason = "tells what it measured")]
 
 use anyhow::{Context, Result, bail, ensure};
 use lab::client::Asking;
