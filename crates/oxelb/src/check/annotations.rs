@@ -3,7 +3,7 @@
 use super::document::{Entry, Node, Value};
 use super::nearest::nearest;
 use super::report::Finding;
-use api::keys;
+use api::{Scope, keys};
 use std::net::IpAddr;
 
 /// Every annotation that OpenELB or oxelb knows on a Service.
@@ -46,7 +46,7 @@ const METADATA: &[&str] = &[
 ];
 
 /// Findings about `metadata` of an object that oxelb reads.
-pub fn check(object: &Node, kind: &str, found: &mut Vec<Finding>) {
+pub fn check(object: &Node, kind: &str, scope: Scope, found: &mut Vec<Finding>) {
     let known = if kind == "Service" { ON_SERVICES } else { ON_OTHERS };
     let Some(metadata) = object.get("metadata") else { return };
     for entry in metadata.entries().iter().filter(|e| !METADATA.contains(&e.key.as_str())) {
@@ -80,7 +80,7 @@ pub fn check(object: &Node, kind: &str, found: &mut Vec<Finding>) {
         }
     }
     if kind == "Service" {
-        service(object, annotations, found);
+        service(object, annotations, scope, found);
     } else if let Some(entry) = annotations.entry(keys::DEFAULT_POOL)
         && let Some(value) = entry.node.text().filter(|v| !["true", "false"].contains(v))
     {
@@ -97,10 +97,11 @@ fn spelt(key: &str, known: &[&str]) -> String {
     }
 }
 
-fn service(object: &Node, annotations: &Node, found: &mut Vec<Finding>) {
+fn service(object: &Node, annotations: &Node, scope: Scope, found: &mut Vec<Finding>) {
     let value = |key: &str| annotations.entry(key).and_then(|e| Some((e, e.node.text()?)));
-    let class = object.text_at(&["spec", "loadBalancerClass"]) == Some(keys::CLASS);
-    let opted_in = value(keys::OPT_IN).is_some_and(|(_, v)| v == keys::OPT_IN_VALUE) || class;
+    let class = object.text_at(&["spec", "loadBalancerClass"]);
+    let ours = class.map_or(scope.default_load_balancer, |class| class == keys::CLASS);
+    let opted_in = value(keys::OPT_IN).is_some_and(|(_, v)| v == keys::OPT_IN_VALUE) || ours;
     if let Some((entry, wrong)) = value(keys::OPT_IN).filter(|(_, v)| *v != keys::OPT_IN_VALUE) {
         let message = format!(
             "metadata.annotations[{}]: {wrong:?} opts in to nothing; write {}",
@@ -143,7 +144,8 @@ fn service(object: &Node, annotations: &Node, found: &mut Vec<Finding>) {
         found.push(Finding::warning(entry.node.at, message));
     }
     let kind = object.text_at(&["spec", "type"]).unwrap_or("ClusterIP");
-    if opted_in && kind != "LoadBalancer" {
+    let named = value(keys::OPT_IN).is_some() || value(keys::POOL).is_some();
+    if opted_in && named && kind != "LoadBalancer" {
         let message = format!("spec.type: {kind} gets no address from a pool; write LoadBalancer");
         let at = object.place_of(&message);
         found.push(Finding::warning(at, message));

@@ -77,7 +77,7 @@ fn check(files: &[(String, String)], scope: Scope) -> Report {
     let mut typed = Typed::default();
     for object in &objects {
         let mut found = Vec::new();
-        alone(object, &mut typed, &mut found);
+        alone(object, scope, &mut typed, &mut found);
         tell(&mut report, object, found);
     }
     together(&objects, &typed, scope, &mut report);
@@ -159,8 +159,8 @@ struct Typed {
 }
 
 /// What is wrong with an object by itself.
-fn alone(object: &Found<'_>, typed: &mut Typed, found: &mut Vec<Finding>) {
-    annotations::check(&object.node, &object.kind, found);
+fn alone(object: &Found<'_>, scope: Scope, typed: &mut Typed, found: &mut Vec<Finding>) {
+    annotations::check(&object.node, &object.kind, scope, found);
     let version = object.node.text_at(&["apiVersion"]).unwrap_or_default();
     if object.kind != "Service" {
         let schema = schema_of(&object.kind, version.rsplit('/').next().unwrap_or_default());
@@ -270,15 +270,16 @@ fn together(objects: &[Found<'_>], typed: &Typed, scope: Scope, report: &mut Rep
             report.notes.push(format!("Service {key} would get {} from the pool {pool}", addresses.join(" and ")));
         }
         if let Some(condition) = decision.condition.filter(|c| c.status != "True") {
-            // Pools that are not among these files may be in the cluster; one that is named and is here is meant.
+            // Pools that are not among these files may be in the cluster; those that are named and are here are meant.
             let named = asked.get(&decision.service).cloned().flatten();
-            let path = if named.is_some() {
+            let field = if named.is_some() {
                 format!("metadata.annotations[{}]", keys::POOL)
             } else {
                 "metadata.name".to_owned()
             };
-            let at = object.node.place_of(&path);
-            let finding = if named.is_some_and(|n| names.contains(&n)) {
+            let at = object.node.place_of(&field);
+            let here = |named: &String| named.split(',').all(|n| names.contains(n.trim()));
+            let finding = if named.as_ref().is_some_and(here) {
                 Finding::error(at, condition.message)
             } else {
                 Finding::warning(at, format!("with the pools of these files: {}", condition.message))

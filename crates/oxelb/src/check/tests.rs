@@ -281,3 +281,22 @@ fn a_program_reads_the_same_as_json() {
     );
     assert_eq!((finding["severity"].as_str(), finding["object"].as_str()), (Some("error"), Some("Eip eip-pool")));
 }
+
+#[test]
+fn a_service_that_the_flag_makes_ours_needs_no_annotation() {
+    let service = SERVICE.replace("    lb.kubesphere.io/v1alpha1: openelb\n", "");
+    let files = [("a.yaml".to_owned(), service)];
+    assert_eq!(check(&files, Scope::default()).errors(), 1);
+    assert_eq!(check(&files, Scope { default_load_balancer: true }).findings, []);
+}
+
+#[test]
+fn a_service_may_name_a_pool_for_each_family() {
+    let service = SERVICE.replace(": eip-pool", ": \"eip-pool, six\"");
+    let service = service.replace("  type:", "  ipFamilies: [IPv4, IPv6]\n  ipFamilyPolicy: RequireDualStack\n  type:");
+    let six = POOL.replace("eip-pool", "six").replace("192.168.0.180-192.168.0.190", "fd00::1");
+    let lines = said(&[POOL, &six, &service]);
+    assert_eq!(lines, ["Service default/nginx would get 192.168.0.180 and fd00::1 from the pool eip-pool"]);
+    let lines = said(&[POOL, &six.replace("fd00::1", "10.0.0.1"), &service]);
+    assert!(lines.len() == 1 && lines[0].starts_with("2.yaml:8:5: error: Service default/nginx:"), "{lines:#?}");
+}
