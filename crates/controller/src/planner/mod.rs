@@ -187,10 +187,7 @@ impl Planner {
                 self.pools.keys().cloned().collect::<Vec<_>>().iter().for_each(|p| self.pool_changed(p));
                 self.look(now);
             }
-            Event::Reachable(Ok(())) => {
-                info!("the source of objects can be read again");
-                self.paused = None;
-            }
+            Event::Reachable(Ok(())) => self.paused = None,
             Event::Reachable(Err(reason)) => warn!("the source of objects cannot be read: {reason}"),
             Event::SlicesRead(key) => {
                 self.sliced.insert(key);

@@ -50,8 +50,8 @@ pub(super) enum Verdict {
     Unknown(String),
 }
 
-/// What must be known is asked for in less time than the API server waits for us (10 s).
-const ANSWER: Duration = Duration::from_secs(6);
+/// What must be known is asked for in less time than the API server waits for us (5 s).
+const ANSWER: Duration = Duration::from_secs(4);
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
 
