@@ -1,6 +1,8 @@
 //! Controllers that die at any moment, against a real API server, while Services come and go: no address is ever given
 //! twice, none is lost. `OXELB_SEED` repeats what a run did.
 
+#![allow(clippy::print_stdout, reason = "tells what it measured")]
+
 mod common;
 
 use anyhow::{Context, Result, anyhow, ensure};

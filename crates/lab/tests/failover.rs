@@ -1,6 +1,8 @@
 //! Who answers for an address, on real packets: after a power failure, a shutdown, a return; with nodes that may not; with
 //! policy Local; with interfaces that vanish; with the API server away; with both families.
 
+#![allow(clippy::print_stdout, reason = "tells what it measured")]
+
 mod common;
 
 use anyhow::{Context, Result, bail, ensure};
