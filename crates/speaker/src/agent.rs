@@ -280,7 +280,7 @@ impl Agent {
                 api::keys::MEMBERLIST_SECRET
             );
         }
-        alone.then(|| vec![b"alone".to_vec()])
+        alone.then(Vec::new)
     }
 
     fn facts_changed(&mut self, facts: &Facts) {

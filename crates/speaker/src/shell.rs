@@ -207,6 +207,10 @@ impl Shell {
         for _ in 0..BATCH {
             match self.udp.receive(buffer) {
                 Ok(Some((length, from))) => {
+                    // Who has no key yet cannot tell friend from foe, and has nothing to refuse.
+                    if self.intent.keys.is_empty() {
+                        continue;
+                    }
                     let bytes = buffer.get(..length).unwrap_or_default().to_vec();
                     self.lease.handle(net::now(), lease::Input::Packet { from, bytes });
                 }
