@@ -15,14 +15,23 @@ pub struct Counters {
     pub announcements: u64,
     /// Conflicts that were reported.
     pub conflicts: u64,
+    /// Announcements in defence of an address that somebody else claimed; they are among `announcements`.
+    pub defences: u64,
+    /// Claims of watched addresses that were reported.
+    pub seen: u64,
+    /// Questions that were sent: one for each frame.
+    pub questions: u64,
+    /// Probes of others for an address for which a question of ours was under way.
+    pub rival_probes: u64,
     /// Frames that are in order and no concern of ours, or came in on an interface that is unknown or down.
     pub ignored: u64,
     /// Frames that break a rule of their RFC.
     pub malformed: u64,
     /// Frames longer than [`MAX_FRAME`](crate::MAX_FRAME).
     pub oversized: u64,
-    /// Frames that were not sent and conflicts that were not reported because a queue was full, and frames that
-    /// waited in the queue when their address or the MAC address in them was lost.
+    /// Frames that were not sent, and claims and conflicts that were not reported, because a queue was full; questions
+    /// that were refused because too many were under way; and frames that waited in the queue when their address or the
+    /// MAC address in them was lost.
     pub dropped: u64,
     /// The same for each address that is owned now.
     pub by_address: BTreeMap<IpAddr, AddressCounters>,

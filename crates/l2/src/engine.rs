@@ -10,118 +10,35 @@
 //! ```
 //!
 //! Only an announcing place answers. Nothing of it is still sent once the input that ended it was handled: also frames
-//! that wait in the queue are taken back.
+//! that wait in the queue are taken back. What others claim is a conflict at an announcing place, and there it is
+//! defended; elsewhere it is only told, where the address is watched or asked for.
 
+use crate::claims::{Claim, Claims};
 use crate::counters::Counters;
+use crate::events::{Effect, Input, Link, Place, Question, Unasked, can_be_owned};
+use crate::questions::Questions;
 use crate::schedule::Schedule;
 use crate::wire::ethernet::{self, Frame};
 use crate::wire::ndp::{self, Message};
 use crate::wire::{Malformed, arp};
 use engine::{Engine, IfIndex, MacAddr, Tick};
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 /// Longer frames are not looked at. The longest that ARP or NDP needs is far shorter; a usual link carries 1514 octets.
 pub const MAX_FRAME: usize = 2048;
-/// At most so many frames wait to be drained; more are dropped and counted. One input makes at most 41.
+/// At most so many frames, and so many facts about others, wait to be drained; more are dropped and counted. One input
+/// makes at most 63 frames and one such fact.
 pub const MAX_QUEUE: usize = 1024;
-/// At most so many strangers that claim one address are told apart within a minute.
-pub const MAX_STRANGERS: usize = 16;
+/// An address is defended at most once in so long on each interface (RFC 5227 §2.4), so that two hosts that both
+/// believe in an address do not flood the link.
+pub const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A conflict is reported again after so long.
 const CONFLICT_AGAIN: Duration = Duration::from_secs(60);
-
-/// A network interface.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Link {
-    /// Its Ethernet address. An interface without one (`lo`, tunnels: zero) is never spoken on.
-    pub mac: MacAddr,
-    /// It can carry frames now.
-    pub up: bool,
-    /// Its name, for people.
-    pub name: String,
-}
-
-/// What can happen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Input {
-    /// All interfaces as they are now. Where a link comes up or changes its MAC address, all is announced again.
-    Links(BTreeMap<IfIndex, Link>),
-    /// All addresses that this node owns now, and on which interfaces it answers for each. What is missing is lost and
-    /// not answered for any more. Addresses that no host can own (unspecified, loopback, groups) are left out.
-    Addresses(BTreeMap<IpAddr, BTreeSet<IfIndex>>),
-    /// A frame came in.
-    Frame {
-        /// Where.
-        on: IfIndex,
-        /// From its Ethernet header on, as a packet socket gives it.
-        bytes: Vec<u8>,
-    },
-    /// The gateway of an interface, or the gateway's MAC address, changed: it may not know our addresses.
-    Gateway {
-        /// Which interface.
-        on: IfIndex,
-    },
-}
-
-/// What is to be done, and what changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Effect {
-    /// Send this frame.
-    Send {
-        /// Where.
-        on: IfIndex,
-        /// From its Ethernet header on, without padding.
-        frame: Vec<u8>,
-    },
-    /// Join a solicited-node group; comes once for each group and interface, before anything needs it.
-    Join {
-        /// Where.
-        on: IfIndex,
-        /// The group.
-        group: Ipv6Addr,
-    },
-    /// Leave a group: no address there needs it any more. The interface may be gone already.
-    Leave {
-        /// Where.
-        on: IfIndex,
-        /// The group.
-        group: Ipv6Addr,
-    },
-    /// From now on it is answered for here.
-    Announcing {
-        /// The address.
-        address: IpAddr,
-        /// Where.
-        on: IfIndex,
-    },
-    /// It is not answered for here any more: lost, or the link is down or gone.
-    Withdrawn {
-        /// The address.
-        address: IpAddr,
-        /// Where.
-        on: IfIndex,
-    },
-    /// Another host claims an address that we answer for. Comes at most once a minute for each address and stranger,
-    /// while the address is owned.
-    Conflict {
-        /// The address.
-        address: IpAddr,
-        /// Where it was seen.
-        on: IfIndex,
-        /// The stranger.
-        mac: MacAddr,
-    },
-}
-
-/// An address on an interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
-    pub(crate) address: IpAddr,
-    pub(crate) on: IfIndex,
-}
+/// Another owner of a watched address is reported again after so long.
+const SEEN_AGAIN: Duration = Duration::from_secs(1);
 
 /// The engine.
 #[derive(Debug)]
@@ -130,29 +47,44 @@ pub struct L2 {
     /// The MAC addresses of all our links: a frame from one of them is no stranger's, on whichever link it comes in.
     macs: BTreeSet<MacAddr>,
     addresses: BTreeMap<IpAddr, Owned>,
+    watched: BTreeMap<IpAddr, Watched>,
     /// Where we answer: what is owned, where the link is up. Always follows from `links` and `addresses`.
     active: BTreeSet<Place>,
+    /// Where unsolicited advertisements must be heard: an IPv6 address is watched, and the link is up.
+    hearing: BTreeSet<IfIndex>,
     /// How many active addresses need a group.
     groups: BTreeMap<(IfIndex, Ipv6Addr), usize>,
     schedule: Schedule,
-    /// Facts that changed, in order. They follow from inputs that the caller gave, so they need no bound of their own.
+    questions: Questions,
+    /// Facts that changed, in order. What follows from frames is bounded; the rest follows from inputs that the caller
+    /// gave, so it needs no bound.
     facts: VecDeque<Effect>,
-    frames: VecDeque<(Place, Vec<u8>)>,
+    frames: VecDeque<Outgoing>,
     counters: Counters,
     rng: fastrand::Rng,
+}
+
+/// A frame that waits to be drained.
+#[derive(Debug)]
+struct Outgoing {
+    place: Place,
+    /// It asks for the address; else it speaks for it.
+    asks: bool,
+    frame: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
 struct Owned {
     on: BTreeSet<IfIndex>,
-    /// Who else claimed it, and when that was reported.
-    strangers: BTreeMap<MacAddr, Tick>,
+    strangers: Claims,
+    /// When it was last defended, and where.
+    defended: BTreeMap<IfIndex, Tick>,
 }
 
-impl Link {
-    fn usable_mac(&self) -> Option<MacAddr> {
-        (self.up && self.mac != MacAddr::ZERO && !self.mac.is_group()).then_some(self.mac)
-    }
+#[derive(Debug, Default)]
+struct Watched {
+    on: BTreeSet<IfIndex>,
+    claims: Claims,
 }
 
 impl Engine for L2 {
@@ -164,25 +96,28 @@ impl Engine for L2 {
             Input::Links(links) => self.set_links(now, links),
             Input::Addresses(addresses) => self.set_addresses(now, addresses),
             Input::Frame { on, bytes } => self.receive(now, on, &bytes),
+            Input::Watch(addresses) => self.set_watched(addresses),
             Input::Gateway { on } => self.announce_again(now, on),
+            Input::Announce { address } => self.announce_address(now, address),
+            Input::Ask(question) => self.ask(now, question),
         }
-        self.timeout(now);
+        self.send_due(now);
     }
 
     fn timeout(&mut self, now: Tick) {
-        while let Some(place) = self.schedule.take(now, &mut self.rng) {
-            self.announce(place);
-        }
+        self.send_due(now);
+        self.questions.end(now);
     }
 
     fn deadline(&self) -> Option<Tick> {
-        self.schedule.deadline()
+        self.schedule.deadline().into_iter().chain(self.questions.deadline()).min()
     }
 
     fn poll(&mut self) -> Option<Effect> {
-        self.facts
-            .pop_front()
-            .or_else(|| self.frames.pop_front().map(|(place, frame)| Effect::Send { on: place.on, frame }))
+        self.facts.pop_front().or_else(|| self.questions.poll()).or_else(|| {
+            let Outgoing { place, asks, frame } = self.frames.pop_front()?;
+            Some(Effect::Send { on: place.on, frame, speaks_for: (!asks).then_some(place.address) })
+        })
     }
 }
 
@@ -193,9 +128,12 @@ impl L2 {
             links: BTreeMap::new(),
             macs: BTreeSet::new(),
             addresses: BTreeMap::new(),
+            watched: BTreeMap::new(),
             active: BTreeSet::new(),
+            hearing: BTreeSet::new(),
             groups: BTreeMap::new(),
             schedule: Schedule::default(),
+            questions: Questions::default(),
             facts: VecDeque::new(),
             frames: VecDeque::new(),
             counters: Counters::default(),
@@ -219,7 +157,9 @@ impl L2 {
             .map(|(&on, _)| on)
             .collect();
         for on in changed {
-            self.take_back(|place| place.on == on);
+            // An answer to the old MAC address would not arrive any more.
+            self.questions.cancel(|place| (place.on == on).then_some(Unasked::Link));
+            self.take_back(|frame| frame.place.on == on);
             self.announce_again(now, on);
         }
     }
@@ -227,8 +167,8 @@ impl L2 {
     fn set_addresses(&mut self, now: Tick, addresses: BTreeMap<IpAddr, BTreeSet<IfIndex>>) {
         let mut before = std::mem::take(&mut self.addresses);
         for (address, on) in addresses.into_iter().filter(|(address, _)| can_be_owned(*address)) {
-            let strangers = before.remove(&address).unwrap_or_default().strangers;
-            self.addresses.insert(address, Owned { on, strangers });
+            let kept = before.remove(&address).unwrap_or_default();
+            self.addresses.insert(address, Owned { on, ..kept });
         }
         self.counters.by_address.retain(|address, _| self.addresses.contains_key(address));
         for &address in self.addresses.keys() {
@@ -237,7 +177,58 @@ impl L2 {
         self.settle(now);
     }
 
-    /// Makes `active` follow from what is owned and which links are up.
+    fn set_watched(&mut self, addresses: BTreeMap<IpAddr, BTreeSet<IfIndex>>) {
+        let mut before = std::mem::take(&mut self.watched);
+        for (address, on) in addresses.into_iter().filter(|(address, _)| can_be_owned(*address)) {
+            let kept = before.remove(&address).unwrap_or_default();
+            self.watched.insert(address, Watched { on, ..kept });
+        }
+        self.hear();
+    }
+
+    /// Makes `hearing` follow from what is watched and which links are up. The kernel's IPv6 is a member of this group
+    /// wherever it is switched on, but only there.
+    fn hear(&mut self) {
+        let watched = self.watched.iter().filter(|(address, _)| address.is_ipv6());
+        let hearing = watched.flat_map(|(_, w)| &w.on).copied().filter(|on| self.mac_of(*on).is_some()).collect();
+        let before = std::mem::replace(&mut self.hearing, hearing);
+        let gained = self.hearing.difference(&before).map(|&on| Effect::Join { on, group: ndp::ALL_NODES });
+        let lost = before.difference(&self.hearing).map(|&on| Effect::Leave { on, group: ndp::ALL_NODES });
+        self.facts.extend(gained.chain(lost));
+    }
+
+    fn ask(&mut self, now: Tick, question: Question) {
+        let refused = if !question.is_possible() {
+            Some(Unasked::Address)
+        } else if self.addresses.contains_key(&question.address) {
+            Some(Unasked::Owned)
+        } else if self.mac_of(question.on).is_none() {
+            Some(Unasked::Link)
+        } else {
+            None
+        };
+        match refused {
+            Some(why) => self.questions.refuse(&question, why),
+            None => self.questions.ask(now, question, &mut self.counters),
+        }
+    }
+
+    /// Ends questions that the state as it is now forbids. Their frames are taken back.
+    fn end_questions(&mut self) {
+        let (links, addresses) = (&self.links, &self.addresses);
+        self.questions.cancel(|place| {
+            if addresses.contains_key(&place.address) {
+                return Some(Unasked::Owned);
+            }
+            links.get(&place.on).and_then(Link::usable_mac).is_none().then_some(Unasked::Link)
+        });
+        let questions = &self.questions;
+        let before = self.frames.len();
+        self.frames.retain(|frame| !frame.asks || questions.about(frame.place));
+        self.counters.dropped += (before - self.frames.len()) as u64;
+    }
+
+    /// Makes `active` and all else follow from what is owned and which links are up.
     fn settle(&mut self, now: Tick) {
         let active: BTreeSet<Place> = self
             .addresses
@@ -249,14 +240,16 @@ impl L2 {
         let lost: Vec<Place> = before.difference(&self.active).copied().collect();
         let gained: Vec<Place> = self.active.difference(&before).copied().collect();
         if !lost.is_empty() {
-            self.take_back(|place| lost.binary_search(place).is_ok());
+            self.take_back(|frame| !frame.asks && lost.binary_search(&frame.place).is_ok());
         }
+        self.end_questions();
         for place in lost {
             self.withdraw(place);
         }
         for place in gained {
             self.begin(now, place);
         }
+        self.hear();
     }
 
     fn begin(&mut self, now: Tick, place: Place) {
@@ -294,8 +287,33 @@ impl L2 {
         }
     }
 
-    fn announce(&mut self, place: Place) {
-        let Some(mac) = self.mac_of(place.on) else { return };
+    fn announce_address(&mut self, now: Tick, address: IpAddr) {
+        let at = |on| Place { address, on: IfIndex(on) };
+        for &place in self.active.range(at(u32::MIN)..=at(u32::MAX)) {
+            self.schedule.start(now, place);
+        }
+    }
+
+    fn send_due(&mut self, now: Tick) {
+        while let Some(place) = self.schedule.take(now, &mut self.rng) {
+            self.announce(place);
+        }
+        // A question that finds no room waits: one that was never sent must not count.
+        while self.frames.len() < MAX_QUEUE
+            && let Some(question) = self.questions.take(now)
+        {
+            let place = Place { address: question.address, on: question.on };
+            let mac = self.links.get(&place.on).and_then(Link::usable_mac);
+            if let Some(frame) = mac.and_then(|mac| question.frame(mac)) {
+                self.frames.push_back(Outgoing { place, asks: true, frame });
+                self.counters.questions += 1;
+            }
+        }
+    }
+
+    /// Whether an announcement waits to be drained now.
+    fn announce(&mut self, place: Place) -> bool {
+        let Some(mac) = self.mac_of(place.on) else { return false };
         let queued = match place.address {
             // Both forms: some hosts and switches learn from the one only, some from the other.
             IpAddr::V4(ip) => {
@@ -309,6 +327,7 @@ impl L2 {
         if queued {
             self.counters.announcement(place.address);
         }
+        queued
     }
 
     fn receive(&mut self, now: Tick, on: IfIndex, bytes: &[u8]) {
@@ -345,7 +364,7 @@ impl L2 {
     fn read_arp(&mut self, now: Tick, on: IfIndex, mac: MacAddr, packet: &arp::Packet) -> Result<bool, Malformed> {
         let Some(sender) = self.stranger(packet.sender_mac)? else { return Ok(false) };
         // RFC 5227 §2.4: whoever names itself by our address, in whatever packet, claims it.
-        let claims = self.conflict(now, on, packet.sender_ip.into(), sender);
+        let claims = self.claimed(now, Place { address: packet.sender_ip.into(), on }, sender);
         let place = Place { address: packet.target_ip.into(), on };
         let asks = packet.operation == arp::Operation::Request && packet.sender_ip != packet.target_ip;
         if asks && self.active.contains(&place) {
@@ -353,7 +372,7 @@ impl L2 {
             self.answer(place, packet.reply(mac).frame(sender));
             return Ok(true);
         }
-        Ok(claims)
+        Ok(claims || (asks && packet.sender_ip.is_unspecified() && self.rival(place)))
     }
 
     fn read_ndp(
@@ -367,11 +386,11 @@ impl L2 {
         match packet.message {
             Message::Solicitation { target, source_mac } => {
                 let Some(sender) = self.stranger(source_mac.unwrap_or(from))? else { return Ok(false) };
-                let claims = self.conflict(now, on, packet.source.into(), sender);
+                let claims = self.claimed(now, Place { address: packet.source.into(), on }, sender);
                 let place = Place { address: target.into(), on };
                 let addressed = packet.destination.is_multicast() || packet.destination == target;
                 if !addressed || packet.source == target || !self.active.contains(&place) {
-                    return Ok(claims);
+                    return Ok(claims || (packet.source.is_unspecified() && self.rival(place)));
                 }
                 self.counters.request(place.address);
                 // From `::` somebody asks whether the address is free (RFC 4862 §5.4.3); it cannot be answered alone.
@@ -381,7 +400,7 @@ impl L2 {
             }
             Message::Advertisement { target, target_mac, .. } => {
                 let Some(sender) = self.stranger(target_mac.unwrap_or(from))? else { return Ok(false) };
-                Ok(self.conflict(now, on, target.into(), sender))
+                Ok(self.claimed(now, Place { address: target.into(), on }, sender))
             }
         }
     }
@@ -394,24 +413,62 @@ impl L2 {
         Ok((!self.macs.contains(&mac)).then_some(mac))
     }
 
-    /// Somebody claims an address; whether we answer for it there.
-    fn conflict(&mut self, now: Tick, on: IfIndex, address: IpAddr, mac: MacAddr) -> bool {
-        if !self.active.contains(&Place { address, on }) {
+    /// Somebody claims an address; whether that is any concern of ours.
+    fn claimed(&mut self, now: Tick, place: Place, mac: MacAddr) -> bool {
+        if self.active.contains(&place) {
+            self.conflict(now, place, mac);
+            return true;
+        }
+        let asked = self.questions.heard(place, mac, &mut self.counters);
+        self.seen(now, place, mac) || asked
+    }
+
+    /// Somebody else claims an address that we answer for.
+    fn conflict(&mut self, now: Tick, place: Place, mac: MacAddr) {
+        let Place { address, on } = place;
+        let Some(owned) = self.addresses.get_mut(&address) else { return };
+        let defended = owned.defended.get(&on).is_some_and(|t| now.since(*t) < DEFEND_INTERVAL);
+        let room = self.facts.len() < MAX_QUEUE;
+        match if room { owned.strangers.note(now, mac, CONFLICT_AGAIN) } else { Claim::TooMany } {
+            Claim::News => {
+                self.counters.conflicts += 1;
+                self.facts.push_back(Effect::Conflict { address, on, mac });
+            }
+            Claim::Known => {}
+            Claim::TooMany => self.counters.dropped += 1,
+        }
+        if !defended && self.announce(place) {
+            self.counters.defences += 1;
+            if let Some(owned) = self.addresses.get_mut(&address) {
+                owned.defended.insert(on, now);
+            }
+        }
+    }
+
+    /// Somebody claims an address that we do not answer for there; whether it is watched.
+    fn seen(&mut self, now: Tick, place: Place, mac: MacAddr) -> bool {
+        let Place { address, on } = place;
+        let Some(watched) = self.watched.get_mut(&address).filter(|w| w.on.contains(&on)) else { return false };
+        if self.addresses.contains_key(&address) {
             return false;
         }
-        let Some(owned) = self.addresses.get_mut(&address) else { return false };
-        owned.strangers.retain(|_, reported| now.since(*reported) < CONFLICT_AGAIN);
-        if owned.strangers.contains_key(&mac) {
-            return true;
+        let room = self.facts.len() < MAX_QUEUE;
+        match if room { watched.claims.note(now, mac, SEEN_AGAIN) } else { Claim::TooMany } {
+            Claim::News => {
+                self.counters.seen += 1;
+                self.facts.push_back(Effect::Seen { address, on, mac });
+            }
+            Claim::Known => {}
+            Claim::TooMany => self.counters.dropped += 1,
         }
-        if owned.strangers.len() >= MAX_STRANGERS {
-            self.counters.dropped += 1;
-            return true;
-        }
-        owned.strangers.insert(mac, now);
-        self.counters.conflicts += 1;
-        self.facts.push_back(Effect::Conflict { address, on, mac });
         true
+    }
+
+    /// Somebody else probes for an address; whether we ask for it at the same time. It claims nothing yet.
+    fn rival(&mut self, place: Place) -> bool {
+        let rival = self.questions.about(place);
+        self.counters.rival_probes += u64::from(rival);
+        rival
     }
 
     fn answer(&mut self, place: Place, frame: Vec<u8>) {
@@ -426,14 +483,14 @@ impl L2 {
             self.counters.dropped += 1;
             return false;
         }
-        self.frames.push_back((place, frame));
+        self.frames.push_back(Outgoing { place, asks: false, frame });
         true
     }
 
     /// Takes frames back that were not drained yet.
-    fn take_back(&mut self, stale: impl Fn(&Place) -> bool) {
+    fn take_back(&mut self, stale: impl Fn(&Outgoing) -> bool) {
         let before = self.frames.len();
-        self.frames.retain(|(place, _)| !stale(place));
+        self.frames.retain(|frame| !stale(frame));
         self.counters.dropped += (before - self.frames.len()) as u64;
     }
 
@@ -458,10 +515,4 @@ fn advertisement(mac: MacAddr, target: Ipv6Addr, to: Option<(Ipv6Addr, MacAddr)>
         target_mac: Some(mac),
     };
     ndp::Packet { source: target, destination, message }.frame(mac, to_mac)
-}
-
-/// Whether a host can have this address: never answer for what means nobody, oneself or many.
-fn can_be_owned(address: IpAddr) -> bool {
-    let broadcast = matches!(address, IpAddr::V4(ip) if ip.is_broadcast());
-    !(broadcast || address.is_unspecified() || address.is_loopback() || address.is_multicast())
 }

@@ -4,9 +4,10 @@
 //! other steps are counted from when the step before was really sent: what was held back is never made up for by
 //! sending closer together.
 
-use crate::engine::Place;
+use crate::events::Place;
+use crate::pace::Pace;
 use engine::Tick;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// When the announcements of a burst are sent, after its beginning.
@@ -21,11 +22,6 @@ pub const BURST: [Duration; 5] = [
 pub const REPEAT: Duration = Duration::from_secs(60);
 /// `REPEAT` varies by so many percent either way, so that addresses that came together do not stay together.
 pub const JITTER_PERCENT: u64 = 10;
-/// At most so many announcements (at most twice as many frames) leave within any one millisecond. So 1,000 addresses
-/// have all been announced once after 50 ms, at under 30 Mbit/s on the wire.
-pub const PER_MILLISECOND: usize = 20;
-
-const WINDOW: Duration = Duration::from_millis(1);
 
 /// The announcements to come, one for each place.
 #[derive(Debug, Default)]
@@ -35,8 +31,7 @@ pub(crate) struct Schedule {
     first: BTreeSet<(Tick, Place)>,
     /// All others, by when they are due.
     later: BTreeSet<(Tick, Place)>,
-    /// When the last announcements were sent: at most `PER_MILLISECOND`, oldest first.
-    recent: VecDeque<Tick>,
+    pace: Pace,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -68,16 +63,13 @@ impl Schedule {
 
     /// The place to announce now, if any; ask until there is none.
     pub(crate) fn take(&mut self, now: Tick, rng: &mut fastrand::Rng) -> Option<Place> {
-        while self.recent.front().is_some_and(|&t| now.since(t) >= WINDOW) {
-            self.recent.pop_front();
-        }
-        if self.recent.len() >= PER_MILLISECOND {
+        if !self.pace.allows(now) {
             return None;
         }
         let queue = if self.first.is_empty() { &mut self.later } else { &mut self.first };
         let &(due, place) = queue.first().filter(|(due, _)| *due <= now)?;
         queue.remove(&(due, place));
-        self.recent.push_back(now);
+        self.pace.count(now);
 
         let sent = self.next.get(&place).map_or(0, |n| n.sent) + 1;
         let wait = match (BURST.get(sent - 1), BURST.get(sent)) {
@@ -92,11 +84,8 @@ impl Schedule {
 
     /// When `take` has something to give.
     pub(crate) fn deadline(&self) -> Option<Tick> {
-        let due = self.first.first().or(self.later.first()).map(|&(due, _)| due)?;
-        match self.recent.front() {
-            Some(&oldest) if self.recent.len() >= PER_MILLISECOND => Some(due.max(oldest + WINDOW)),
-            _ => Some(due),
-        }
+        let &(due, _) = self.first.first().or(self.later.first())?;
+        Some(self.pace.earliest(due))
     }
 }
 

@@ -363,7 +363,7 @@ impl Shell {
     fn l2_effects(&mut self) {
         while let Some(effect) = self.l2.poll() {
             match effect {
-                l2::Effect::Send { on, frame } => {
+                l2::Effect::Send { on, frame, speaks_for: _ } => {
                     if let Some(socket) = self.sockets.get(&on) {
                         // A link that is down loses it; the announcement comes again when the link is back.
                         let _ = socket.send(&frame);
@@ -375,7 +375,9 @@ impl Shell {
                     }
                 }
                 l2::Effect::Leave { on, group } => self.groups.leave(on, group),
+                // Nothing is watched or asked here.
                 l2::Effect::Announcing { .. } | l2::Effect::Withdrawn { .. } => {}
+                l2::Effect::Seen { .. } | l2::Effect::Asked { .. } => {}
                 l2::Effect::Conflict { address, on, mac } => {
                     tracing::warn!(%address, %mac, "a stranger answers for an address that this node owns");
                     self.facts.conflicts.insert(address, (on, mac, net::now()));

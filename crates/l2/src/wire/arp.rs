@@ -70,6 +70,12 @@ impl Packet {
         Packet { operation: Operation::Reply, sender_mac: mac, sender_ip: ip, target_mac: mac, target_ip: ip }
     }
 
+    /// The request for `target`. From 0.0.0.0 it is a probe (RFC 5227 §1.1).
+    pub fn question(mac: MacAddr, from: Ipv4Addr, target: Ipv4Addr) -> Packet {
+        let operation = Operation::Request;
+        Packet { operation, sender_mac: mac, sender_ip: from, target_mac: MacAddr::ZERO, target_ip: target }
+    }
+
     /// The reply to this request: `mac` has what it asks for.
     pub fn reply(&self, mac: MacAddr) -> Packet {
         Packet {

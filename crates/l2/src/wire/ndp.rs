@@ -69,6 +69,14 @@ pub fn group_mac(group: Ipv6Addr) -> MacAddr {
 }
 
 impl Packet {
+    /// The solicitation for `target`, to its solicited-node group. From `::` it is the one of duplicate address
+    /// detection (RFC 4862 §5.4.2), which may not name its sender's MAC address.
+    pub fn question(mac: MacAddr, from: Ipv6Addr, target: Ipv6Addr) -> Packet {
+        let source_mac = (!from.is_unspecified()).then_some(mac);
+        let message = Message::Solicitation { target, source_mac };
+        Packet { source: from, destination: solicited_node(target), message }
+    }
+
     /// Reads an IPv6 packet; padding after it is allowed. `None` when it is no neighbour message. Messages behind
     /// extension headers are none: nobody sends them so, and RFC 6980 forbids it for fragments.
     ///

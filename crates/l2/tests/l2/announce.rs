@@ -3,7 +3,6 @@
 use super::*;
 use oxelb_l2::wire::ethernet::Frame;
 use oxelb_l2::{BURST, PER_MILLISECOND};
-use std::time::Duration;
 
 const A: &str = "198.51.100.7";
 const B: &str = "2001:db8::7";
@@ -16,7 +15,7 @@ type Times = BTreeMap<(IpAddr, IfIndex), Vec<Tick>>;
 fn announcements(effects: &[(Tick, Effect)]) -> Times {
     let mut times = Times::new();
     for (now, effect) in effects {
-        let Effect::Send { on, frame } = effect else { continue };
+        let Effect::Send { on, frame, .. } = effect else { continue };
         let reply_form = Frame::parse(frame).unwrap().ethertype == 0x0806 && frame[21] == 2;
         if !reply_form {
             times.entry((said(frame).address, *on)).or_default().push(*now);
@@ -182,6 +181,21 @@ fn a_change_of_mac_link_or_gateway_begins_the_burst_anew_where_it_happened() {
             }
         }
     }
+}
+
+#[test]
+fn one_address_is_announced_again_on_demand_wherever_it_is_answered_for_and_no_other() {
+    let mut l2 = node(&[(A, &[ETH0]), (B, &[ETH0, ETH1]), ("2001:db8::8", &[ETH0])]);
+    run(&mut l2, Tick::from_millis(10_000));
+    let now = Tick::from_millis(20_000);
+    let effects = from_input(&mut l2, now, Input::Announce { address: ip(B) }, Tick::from_millis(21_000));
+    assert_eq!(announcements(&effects), Times::from([((ip(B), ETH0), millis(now)), ((ip(B), ETH1), millis(now))]));
+    // What is not owned is never announced, nor what waits for a link.
+    let later = Tick::from_millis(30_000);
+    assert_eq!(act(&mut l2, later, Input::Announce { address: ip("198.51.100.8") }), []);
+    act(&mut l2, later, Input::Links(BTreeMap::new()));
+    assert_eq!(act(&mut l2, later, Input::Announce { address: ip(A) }), []);
+    assert_eq!(l2.deadline(), None);
 }
 
 #[test]

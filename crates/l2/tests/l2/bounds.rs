@@ -2,7 +2,7 @@
 
 use super::*;
 use oxelb_l2::{AddressCounters, MAX_FRAME, MAX_QUEUE};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const A: &str = "198.51.100.7";
 const HOST: &str = "198.51.100.200";
@@ -72,14 +72,23 @@ fn inputs_effects_and_counters_can_be_recorded_and_read_back() {
         owned(&[(A, &[ETH0, ETH1]), ("2001:db8::7", &[ETH0])]),
         Input::Frame { on: ETH0, bytes: arp_reply(STRANGER, A, HOST) },
         Input::Gateway { on: ETH0 },
+        Input::Announce { address: ip(A) },
         owned(&[]),
+        watch(&[(A, &[ETH0]), ("2001:db8::7", &[ETH0])]),
+        Input::Ask(Question { from: Some(ip(HOST)), first: true, ..question(A, ETH0) }),
+        Input::Frame { on: ETH0, bytes: arp_reply(STRANGER, A, HOST) },
+        Input::Ask(question("224.0.0.5", ETH0)),
     ];
     let mut l2 = L2::new(fastrand::Rng::with_seed(1));
+    let mut kinds = Vec::new();
     for input in inputs {
         same(&input);
         let effects = act(&mut l2, Tick(1), input);
         effects.iter().for_each(same);
+        kinds.extend(effects.iter().map(std::mem::discriminant));
     }
+    let distinct = kinds.iter().enumerate().filter(|(i, k)| !kinds[..*i].contains(k)).count();
+    assert_eq!(distinct, 8, "every kind of effect was seen");
     same(l2.counters());
 }
 

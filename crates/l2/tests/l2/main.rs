@@ -5,18 +5,22 @@
 
 mod announce;
 mod answers;
+mod ask;
 mod bounds;
 mod conflicts;
 mod mutated;
 mod oracle;
 mod properties;
+mod watch;
 mod wire;
 
 use engine::{Engine, IfIndex, MacAddr, Tick};
 use oxelb_l2::wire::{arp, ndp};
-use oxelb_l2::{Effect, Input, L2, Link};
+use oxelb_l2::{Effect, Input, L2, Link, Question};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU8;
+use std::time::Duration;
 
 const ETH0: IfIndex = IfIndex(2);
 const ETH1: IfIndex = IfIndex(3);
@@ -50,6 +54,19 @@ fn owned(addresses: &[(&str, &[IfIndex])]) -> Input {
     Input::Addresses(addresses.iter().map(|(a, on)| (ip(a), set(on))).collect())
 }
 
+fn watch(addresses: &[(&str, &[IfIndex])]) -> Input {
+    match owned(addresses) {
+        Input::Addresses(all) => Input::Watch(all),
+        other => other,
+    }
+}
+
+/// Three questions from nobody, 20 ms apart.
+fn question(address: &str, on: IfIndex) -> Question {
+    let (times, every) = (NonZeroU8::new(3).unwrap(), Duration::from_millis(20));
+    Question { id: 1, address: ip(address), on, from: None, times, every, first: false }
+}
+
 fn drain(l2: &mut L2) -> Vec<Effect> {
     std::iter::from_fn(|| l2.poll()).collect()
 }
@@ -65,10 +82,14 @@ fn frames(l2: &mut L2, now: Tick, on: IfIndex, bytes: Vec<u8>) -> Vec<(IfIndex, 
 }
 
 fn sent(effects: &[Effect]) -> Vec<(IfIndex, Vec<u8>)> {
-    effects
-        .iter()
-        .filter_map(|e| if let Effect::Send { on, frame } = e { Some((*on, frame.clone())) } else { None })
-        .collect()
+    let frame = |e: &Effect| match e {
+        Effect::Send { on, frame, speaks_for } => {
+            assert_eq!(*speaks_for, asked_for(frame).is_none().then(|| said(frame).address));
+            Some((*on, frame.clone()))
+        }
+        _ => None,
+    };
+    effects.iter().filter_map(frame).collect()
 }
 
 /// A node with two links that has just announced what it owns; nothing is due for the next 10 ms.
@@ -116,6 +137,35 @@ fn advertisement(from: MacAddr, target: &str, target_mac: Option<MacAddr>) -> Ve
     let target = v6(target);
     let message = ndp::Message::Advertisement { router: false, solicited: false, overrides: true, target, target_mac };
     ndp::Packet { source: target, destination: ndp::ALL_NODES, message }.frame(from, ndp::group_mac(ndp::ALL_NODES))
+}
+
+/// Who asks for what by a frame of the engine, if it is a question; read by a library of others.
+fn asked_for(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    use smoltcp::phy::ChecksumCapabilities;
+    use smoltcp::wire::*;
+    let ethernet = EthernetFrame::new_checked(frame).unwrap();
+    match ethernet.ethertype() {
+        EthernetProtocol::Arp => {
+            let repr = ArpRepr::parse(&ArpPacket::new_checked(ethernet.payload()).unwrap()).unwrap();
+            let ArpRepr::EthernetIpv4 { operation, source_protocol_addr: from, target_protocol_addr: to, .. } = repr
+            else {
+                panic!("not Ethernet and IPv4")
+            };
+            (operation == ArpOperation::Request && from != to).then_some((from.into(), to.into()))
+        }
+        EthernetProtocol::Ipv6 => {
+            let ipv6 = Ipv6Packet::new_checked(ethernet.payload()).unwrap();
+            let icmp = Icmpv6Packet::new_checked(ipv6.payload()).unwrap();
+            let capabilities = ChecksumCapabilities::default();
+            match Icmpv6Repr::parse(&ipv6.src_addr(), &ipv6.dst_addr(), &icmp, &capabilities).unwrap() {
+                Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit { target_addr, .. }) => {
+                    Some((ipv6.src_addr().into(), target_addr.into()))
+                }
+                _ => None,
+            }
+        }
+        other => panic!("ethertype {other}"),
+    }
 }
 
 /// What a frame of the engine says about which address, read by a library of others.

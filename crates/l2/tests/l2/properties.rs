@@ -1,9 +1,9 @@
 //! For any inputs in any order: nothing leaves that the last inputs do not allow, every request that must be answered
-//! is, facts agree with what is owned, and a run repeats exactly.
+//! is, facts agree with what is owned, every question ends once, and a run repeats exactly.
 
 use super::*;
+use oxelb_l2::Unasked;
 use proptest::prelude::*;
-use std::time::Duration;
 
 const POOL: [&str; 6] =
     ["198.51.100.1", "198.51.100.2", "198.51.100.3", "2001:db8::a:1", "2001:db8:1::a:1", "2001:db8::b:2"];
@@ -46,8 +46,33 @@ fn any_frame() -> impl Strategy<Value = Input> {
     })
 }
 
+fn any_watch() -> impl Strategy<Value = Input> {
+    any_addresses().prop_map(|input| match input {
+        Input::Addresses(all) => Input::Watch(all),
+        other => other,
+    })
+}
+
+fn any_question() -> impl Strategy<Value = Input> {
+    let from = proptest::option::of((0usize..2).prop_map(|i| ip(["198.51.100.200", "fe80::10"][i])));
+    (0..2u64, 0..POOL.len(), 2u32..6, from, 1u8..4, 1u64..200, any::<bool>()).prop_map(
+        |(id, address, on, from, times, every, first)| {
+            let (times, every) = (NonZeroU8::new(times).unwrap(), Duration::from_millis(every));
+            Input::Ask(Question { id, address: ip(POOL[address]), on: IfIndex(on), from, times, every, first })
+        },
+    )
+}
+
 fn any_input() -> impl Strategy<Value = Input> {
-    prop_oneof![any_links(), any_addresses(), any_frame(), (2u32..6).prop_map(|on| Input::Gateway { on: IfIndex(on) }),]
+    prop_oneof![
+        2 => any_links(),
+        2 => any_addresses(),
+        1 => any_watch(),
+        3 => any_frame(),
+        2 => any_question(),
+        1 => (2u32..6).prop_map(|on| Input::Gateway { on: IfIndex(on) }),
+        1 => (0..POOL.len()).prop_map(|a| Input::Announce { address: ip(POOL[a]) }),
+    ]
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -64,6 +89,9 @@ fn any_step() -> impl Strategy<Value = Step> {
 struct Allowed {
     links: BTreeMap<IfIndex, Link>,
     addresses: BTreeMap<IpAddr, BTreeSet<IfIndex>>,
+    watched: BTreeMap<IpAddr, BTreeSet<IfIndex>>,
+    /// Asked, and not ended.
+    questions: BTreeSet<(u64, IpAddr, IfIndex)>,
     announcing: BTreeSet<(IpAddr, IfIndex)>,
     groups: BTreeSet<(IfIndex, Ipv6Addr)>,
 }
@@ -73,6 +101,8 @@ impl Allowed {
         match input {
             Input::Links(l) => self.links = l.clone(),
             Input::Addresses(a) => self.addresses = a.clone(),
+            Input::Watch(a) => self.watched = a.clone(),
+            Input::Ask(q) => drop(self.questions.insert((q.id, q.address, q.on))),
             _ => {}
         }
     }
@@ -83,21 +113,54 @@ impl Allowed {
         self.addresses.get(&address)?.contains(&on).then_some(link.mac)
     }
 
-    fn check(&mut self, effects: &[Effect]) -> Result<(), TestCaseError> {
+    fn usable(&self, on: IfIndex) -> Option<MacAddr> {
+        self.links.get(&on).filter(|l| l.up).map(|l| l.mac)
+    }
+
+    fn check_frame(&self, on: IfIndex, frame: &[u8], speaks_for: Option<IpAddr>) -> Result<(), TestCaseError> {
+        if let Some((_, address)) = asked_for(frame) {
+            prop_assert_eq!(speaks_for, None);
+            prop_assert!(self.questions.iter().any(|(_, a, o)| (*a, *o) == (address, on)), "{} on {}", address, on);
+            prop_assert!(!self.addresses.contains_key(&address), "{} is ours", address);
+            prop_assert_eq!(self.usable(on).map(|m| m.0.to_vec()), Some(frame[6..12].to_vec()));
+            return Ok(());
+        }
+        let said = said(frame);
+        let mac = self.answers(said.address, on);
+        prop_assert_eq!(mac, Some(said.mac), "{:?} on {}", said, on);
+        prop_assert_eq!(mac, Some(said.from));
+        prop_assert_eq!(speaks_for, Some(said.address));
+        Ok(())
+    }
+
+    /// What is drained agrees with the last inputs; `held` says that several came before it.
+    fn check(&mut self, held: bool, effects: &[Effect]) -> Result<(), TestCaseError> {
         for effect in effects {
             match effect {
-                Effect::Send { on, frame } => {
-                    let said = said(frame);
-                    let mac = self.answers(said.address, *on);
-                    prop_assert_eq!(mac, Some(said.mac), "{:?} on {}", said, on);
-                    prop_assert_eq!(mac, Some(said.from));
-                }
+                Effect::Send { on, frame, speaks_for } => self.check_frame(*on, frame, *speaks_for)?,
                 Effect::Announcing { address, on } => prop_assert!(self.announcing.insert((*address, *on))),
                 Effect::Withdrawn { address, on } => prop_assert!(self.announcing.remove(&(*address, *on))),
                 Effect::Join { on, group } => prop_assert!(self.groups.insert((*on, *group))),
                 Effect::Leave { on, group } => prop_assert!(self.groups.remove(&(*on, *group))),
-                Effect::Conflict { address, .. } => prop_assert!(POOL.contains(&address.to_string().as_str())),
+                Effect::Conflict { address, on, .. } => {
+                    prop_assert!(held || self.answers(*address, *on).is_some());
+                }
+                Effect::Seen { address, on, .. } => {
+                    let watched = self.watched.get(address).is_some_and(|w| w.contains(on));
+                    let ours = self.addresses.contains_key(address);
+                    prop_assert!(held || (watched && !ours && self.usable(*on).is_some()), "{} on {}", address, on);
+                }
+                Effect::Asked { id, address, on, by } => {
+                    prop_assert!(self.questions.remove(&(*id, *address, *on)), "ended twice");
+                    prop_assert!(
+                        held || by.is_ok() || *by != Err(Unasked::Owned) || self.addresses.contains_key(address)
+                    );
+                    prop_assert!(by.as_ref().is_ok_and(|by| !by.contains(&MAC1) || held) || by.is_err());
+                }
             }
+        }
+        for (_, address, on) in &self.questions {
+            prop_assert!(self.usable(*on).is_some() && !self.addresses.contains_key(address));
         }
         let mut announcing = BTreeSet::new();
         let mut groups = BTreeSet::new();
@@ -108,6 +171,9 @@ impl Allowed {
                     groups.insert((on, ndp::solicited_node(a)));
                 }
             }
+        }
+        for (_, on) in self.watched.iter().filter(|(address, _)| address.is_ipv6()) {
+            groups.extend(on.iter().filter(|on| self.usable(**on).is_some()).map(|on| (*on, ndp::ALL_NODES)));
         }
         prop_assert_eq!(&self.announcing, &announcing);
         prop_assert_eq!(&self.groups, &groups);
@@ -123,17 +189,22 @@ proptest! {
         let mut l2 = L2::new(fastrand::Rng::with_seed(7));
         let mut allowed = Allowed::default();
         let mut now = Tick(1);
+        let mut held = false;
         for step in steps {
-            let held = matches!(step, Step::Hold(_));
+            // Else a question could end and be asked again before anybody looks.
+            if matches!(step, Step::Do(Input::Ask(_)) | Step::Hold(Input::Ask(_))) {
+                allowed.check(std::mem::take(&mut held), &drain(&mut l2))?;
+            }
             match step {
                 Step::Do(input) => {
                     allowed.learn(&input);
                     l2.handle(now, input);
-                    allowed.check(&drain(&mut l2))?;
+                    allowed.check(std::mem::take(&mut held), &drain(&mut l2))?;
                 }
                 Step::Hold(input) => {
                     allowed.learn(&input);
                     l2.handle(now, input);
+                    held = true;
                 }
                 Step::Ask(on, a) => {
                     let address = ip(POOL[a]);
@@ -141,28 +212,40 @@ proptest! {
                         IpAddr::V4(_) => arp_request(CLIENT, "198.51.100.200", POOL[a]),
                         IpAddr::V6(_) => solicitation(CLIENT, "2001:db8::c1", POOL[a], Some(CLIENT)),
                     };
-                    let before = drain(&mut l2);
-                    allowed.check(&before)?;
+                    allowed.check(std::mem::take(&mut held), &drain(&mut l2))?;
                     let effects = act(&mut l2, now, Input::Frame { on, bytes });
-                    allowed.check(&effects)?;
-                    let answers: Vec<_> = sent(&effects).iter().map(|(_, f)| said(f)).filter(|s| s.answers).collect();
+                    allowed.check(false, &effects)?;
+                    let answers: Vec<_> = sent(&effects)
+                        .iter()
+                        .filter(|(_, f)| asked_for(f).is_none())
+                        .map(|(_, f)| said(f))
+                        .filter(|s| s.answers)
+                        .collect();
                     let mac = allowed.answers(address, on);
                     let expected = mac.map(|mac| Said { to: CLIENT, from: mac, address, mac, answers: true });
                     prop_assert_eq!(answers, expected.into_iter().collect::<Vec<_>>());
                 }
                 Step::Pass(ms) => {
-                    let before = drain(&mut l2);
-                    allowed.check(&before)?;
+                    allowed.check(std::mem::take(&mut held), &drain(&mut l2))?;
                     let until = now + Duration::from_millis(ms);
-                    let effects: Vec<_> = run(&mut l2, until).into_iter().map(|(_, e)| e).collect();
-                    allowed.check(&effects)?;
+                    for (_, effect) in run(&mut l2, until) {
+                        allowed.check(false, &[effect])?;
+                    }
                     now = until;
                 }
             }
             if !held {
-                prop_assert_eq!(l2.deadline().is_some(), !allowed.announcing.is_empty());
+                prop_assert_eq!(
+                    l2.deadline().is_some(),
+                    !allowed.announcing.is_empty() || !allowed.questions.is_empty()
+                );
             }
         }
+        allowed.check(held, &drain(&mut l2))?;
+        for (_, effect) in run(&mut l2, now + Duration::from_secs(10)) {
+            allowed.check(false, &[effect])?;
+        }
+        prop_assert!(allowed.questions.is_empty(), "never ended: {:?}", allowed.questions);
     }
 
     #[test]
