@@ -4,8 +4,11 @@ use super::wire::{any_arp, any_ndp};
 use super::*;
 use oxelb_l2::wire::ndp::Message;
 use proptest::prelude::*;
-use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::iface::{Config, Interface, SocketSet};
+use smoltcp::phy::{self, ChecksumCapabilities, Device};
+use smoltcp::time::Instant;
 use smoltcp::wire::*;
+use std::collections::VecDeque;
 
 fn arp_repr(p: &arp::Packet) -> ArpRepr {
     ArpRepr::EthernetIpv4 {
@@ -94,4 +97,92 @@ fn a_host_of_smoltcp_resolves_our_addresses() {
     assert_eq!(arp, [to_client(ip("198.51.100.7"))]);
     let ndp = answers(&mut l2, solicitation(CLIENT, "2001:db8::c1", "2001:db8::7", Some(CLIENT)));
     assert_eq!(ndp, [to_client(ip("2001:db8::7"))]);
+}
+
+/// A host of smoltcp and the frames on their way to it and from it.
+struct Host {
+    interface: Interface,
+    wire: Wire,
+}
+
+#[derive(Default)]
+struct Wire {
+    to_host: VecDeque<Vec<u8>>,
+    from_host: Vec<Vec<u8>>,
+}
+
+struct Receive(Vec<u8>);
+
+struct Transmit<'a>(&'a mut Vec<Vec<u8>>);
+
+impl phy::RxToken for Receive {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&self.0)
+    }
+}
+
+impl phy::TxToken for Transmit<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let mut frame = vec![0; len];
+        let result = f(&mut frame);
+        self.0.push(frame);
+        result
+    }
+}
+
+impl Device for Wire {
+    type RxToken<'a> = Receive;
+    type TxToken<'a> = Transmit<'a>;
+
+    fn receive(&mut self, _: Instant) -> Option<(Receive, Transmit<'_>)> {
+        Some((Receive(self.to_host.pop_front()?), Transmit(&mut self.from_host)))
+    }
+
+    fn transmit(&mut self, _: Instant) -> Option<Transmit<'_>> {
+        Some(Transmit(&mut self.from_host))
+    }
+
+    fn capabilities(&self) -> phy::DeviceCapabilities {
+        let mut capabilities = phy::DeviceCapabilities::default();
+        (capabilities.medium, capabilities.max_transmission_unit) = (phy::Medium::Ethernet, 1514);
+        capabilities
+    }
+}
+
+impl Host {
+    fn new(mac: MacAddr, addresses: &[&str]) -> Host {
+        let mut wire = Wire::default();
+        let mut interface = Interface::new(Config::new(EthernetAddress(mac.0).into()), &mut wire, Instant::ZERO);
+        interface.update_ip_addrs(|own| addresses.iter().for_each(|a| own.push(a.parse().unwrap()).unwrap()));
+        Host { interface, wire }
+    }
+
+    fn answers(&mut self, frame: Vec<u8>) -> Vec<Vec<u8>> {
+        self.wire.to_host.push_back(frame);
+        self.interface.poll(Instant::ZERO, &mut self.wire, &mut SocketSet::new(vec![]));
+        std::mem::take(&mut self.wire.from_host)
+    }
+}
+
+#[test]
+fn a_host_of_smoltcp_answers_a_question_by_name_and_is_found() {
+    for (address, from) in [("198.51.100.1", "198.51.100.200"), ("fe80::1", "fe80::10")] {
+        for (held, by) in [(address, vec![STRANGER]), ("198.51.100.99", vec![])] {
+            let prefix = if held.contains(':') { 64 } else { 24 };
+            let mut host = Host::new(STRANGER, &[&format!("{held}/{prefix}")]);
+            host.answers(vec![]); // what a host that starts has to say
+            let mut l2 = node(&[]);
+            let ask = Question { from: Some(ip(from)), ..question(address, ETH0) };
+            let mut effects = act(&mut l2, Tick::ZERO, Input::Ask(ask));
+            for (_, frame) in sent(&effects) {
+                for answer in host.answers(frame) {
+                    effects.extend(act(&mut l2, Tick(1), Input::Frame { on: ETH0, bytes: answer }));
+                }
+            }
+            effects.extend(run(&mut l2, Tick::from_millis(100)).into_iter().map(|(_, e)| e));
+            let by = Ok(by.into_iter().collect());
+            let asked = Effect::Asked { id: 1, address: ip(address), on: ETH0, by };
+            assert_eq!(effects.last(), Some(&asked), "with {held}");
+        }
+    }
 }
