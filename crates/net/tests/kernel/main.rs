@@ -13,6 +13,7 @@ mod groups;
 mod host;
 mod network;
 mod overflow;
+mod questions;
 mod resolve;
 mod threads;
 mod udp;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         host::TESTS,
         network::TESTS,
         overflow::TESTS,
+        questions::TESTS,
         resolve::TESTS,
         threads::TESTS,
         udp::TESTS,
