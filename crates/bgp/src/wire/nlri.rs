@@ -4,6 +4,11 @@ use super::reader::{Reader, Short};
 use crate::prefix::{Family, Nlri, Prefix};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// How many octets a prefix takes, at most 21.
+pub(crate) fn length(nlri: &Nlri, add_path: bool) -> usize {
+    usize::from(add_path) * 4 + 1 + usize::from(nlri.prefix.length().div_ceil(8))
+}
+
 pub(crate) fn emit(nlri: &Nlri, add_path: bool, out: &mut Vec<u8>) {
     if add_path {
         out.extend(nlri.path.to_be_bytes());
