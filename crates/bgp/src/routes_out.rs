@@ -165,7 +165,9 @@ impl RoutesOut {
         let wanted: BTreeMap<Nlri, Arc<Path>> =
             self.wanted.range(range.clone()).take(limit.unwrap_or(1)).map(|(n, p)| (shown(n), p.clone())).collect();
         let refused: Vec<Nlri> = self.unsendable.range(range.clone()).map(|(n, _)| *n).collect();
-        refused.iter().for_each(|n| drop(self.unsendable.remove(n)));
+        for nlri in refused {
+            self.unsendable.remove(&nlri);
+        }
         let known: Vec<Nlri> =
             self.told.range(range.clone()).chain(self.queued.range(range)).map(|(n, _)| *n).collect();
         for nlri in known.into_iter().chain(wanted.keys().copied()) {

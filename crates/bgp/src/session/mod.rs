@@ -77,6 +77,8 @@ pub struct Session {
     out: RoutesOut,
     /// Families that the peer asked for again.
     refresh_due: BTreeSet<Family>,
+    /// Families that the peer is to be asked for again.
+    ask_due: BTreeSet<Family>,
     announce_after: Option<Tick>,
     received: RoutesIn,
     helper: Helper,
@@ -115,7 +117,7 @@ impl Engine for Session {
             Input::Routes(routes) => self.out.set(Routes::clone(&routes)),
             Input::Change(changes) => self.out.change(changes),
             Input::BfdDown => self.bfd_down(now),
-            Input::Refresh(family) => self.ask_again(now, family),
+            Input::Refresh(family) => self.ask_again(family),
             Input::Drain => {
                 self.draining = true;
                 self.say_all_again();
@@ -180,6 +182,7 @@ impl Session {
             draining: false,
             out: RoutesOut::default(),
             refresh_due: BTreeSet::new(),
+            ask_due: BTreeSet::new(),
             announce_after: None,
             received: RoutesIn::default(),
             helper: Helper::default(),
@@ -357,7 +360,7 @@ impl Session {
             self.connections.remove(&old);
             self.effects.push_back(Effect::Close { connection: old });
         }
-        if let Some(established) = self.established().map(|(id, _)| id) {
+        if let Some(established) = self.established().filter(|(_, c)| c.unsent < SEND_WINDOW).map(|(id, _)| id) {
             // If the peer was restarted it answers this with a reset, and the dead connection is gone.
             self.write(now, established, &Message::Keepalive);
         }
@@ -435,6 +438,7 @@ impl Session {
         self.helper.session_down(now, negotiated, &down, &mut self.received);
         self.out.end();
         self.refresh_due.clear();
+        self.ask_due.clear();
         self.announce_after = None;
         self.counters.lost += 1;
         if now.since(self.since) >= STABLE {

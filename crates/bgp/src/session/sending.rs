@@ -18,6 +18,9 @@ impl Session {
         c.negotiated().map_or(&Codec::default(), |n| &n.codec).emit(message, &mut bytes);
         self.counters.sent.count(message);
         self.give(now, id, bytes);
+        if *message == Message::Keepalive {
+            self.restart_keepalive(now, id);
+        }
     }
 
     pub(super) fn give(&mut self, now: Tick, id: ConnectionId, bytes: Vec<u8>) {
@@ -27,9 +30,9 @@ impl Session {
         }
         c.unsent += bytes.len();
         self.effects.push_back(Effect::Write { connection: id, bytes });
-        self.restart_keepalive(now, id);
     }
 
+    /// RFC 4271 §4.4: only a KEEPALIVE or an UPDATE tells the peer that we are still there.
     pub(super) fn restart_keepalive(&mut self, now: Tick, id: ConnectionId) {
         let interval = self.connections.get(&id).and_then(|c| c.negotiated()?.keepalive);
         let next = interval.map(|i| now + self.jitter(i));
@@ -38,12 +41,11 @@ impl Session {
         }
     }
 
-    pub(super) fn ask_again(&mut self, now: Tick, family: Family) {
+    pub(super) fn ask_again(&mut self, family: Family) {
         let able =
             |c: &Connection| c.established().is_some_and(|n| n.route_refresh && n.codec.families.contains(&family));
-        if let Some((id, _)) = self.established().filter(|(_, c)| able(c)) {
-            let message = Message::RouteRefresh { family: family.afi_safi(), refresh: Some(Refresh::Request) };
-            self.write(now, id, &message);
+        if self.established().is_some_and(|(_, c)| able(c)) {
+            self.ask_due.insert(family);
         }
     }
 
@@ -61,7 +63,7 @@ impl Session {
 
     /// Sends routes as long as the peer takes them.
     pub(super) fn pump(&mut self, now: Tick) {
-        if self.out.settled() && self.refresh_due.is_empty() {
+        if self.out.settled() && self.refresh_due.is_empty() && self.ask_due.is_empty() {
             return;
         }
         let Some((id, connection)) = self.established() else { return };
@@ -70,7 +72,7 @@ impl Session {
         let (codec, enhanced) = (negotiated.codec.clone(), negotiated.enhanced_refresh);
         let export = self.export(local);
         let mut bytes = Vec::new();
-        let mut announced = false;
+        let (mut routes, mut announced) = (false, false);
         while unsent + bytes.len() < SEND_WINDOW {
             if self.out.settled() {
                 // One answer at a time: a peer that asks and asks is answered as fast as it reads.
@@ -79,7 +81,11 @@ impl Session {
                 }
             }
             let announce = self.announce_after.is_none();
-            let Some(message) = self.out.next_message(&codec, &export, announce) else { break };
+            let ask =
+                |family: Family| Message::RouteRefresh { family: family.afi_safi(), refresh: Some(Refresh::Request) };
+            let asks = self.ask_due.pop_first().map(ask);
+            let Some(message) = asks.or_else(|| self.out.next_message(&codec, &export, announce)) else { break };
+            routes |= matches!(message, Message::Update(_));
             announced |= matches!(&message, Message::Update(u) if u.coming().next().is_some());
             self.counters.sent.count(&message);
             codec.emit(&message, &mut bytes);
@@ -92,6 +98,9 @@ impl Session {
         }
         if !bytes.is_empty() {
             self.give(now, id, bytes);
+        }
+        if routes {
+            self.restart_keepalive(now, id);
         }
     }
 

@@ -6,6 +6,9 @@
 mod messages;
 mod revised_errors;
 mod round_trip;
+mod scripted;
+mod session;
+mod simulation;
 
 use oxelb_bgp::wire::*;
 use oxelb_bgp::*;
