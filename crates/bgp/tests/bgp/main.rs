@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod messages;
+mod mutated;
 mod revised_errors;
 mod round_trip;
 mod scripted;
