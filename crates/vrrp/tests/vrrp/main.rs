@@ -4,11 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod captured;
+mod chaos;
 mod election;
 mod led;
 mod mutated;
 mod packets;
 mod properties;
+mod simulator;
 
 use engine::{Engine, Tick};
 use oxelb_vrrp::packet::{Advert, Checksum, Meta, TTL, Version};
