@@ -30,6 +30,11 @@ impl<K: Ord + Clone> Queue<K> {
         Some(key)
     }
 
+    /// How many keys wait.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
     /// True while no key waits.
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()

@@ -23,6 +23,8 @@ pub struct Ipam {
     /// Services that lack something.
     waiting: BTreeSet<Id>,
     dirty: BTreeSet<Id>,
+    /// Those that the last plan did not get to.
+    rest: BTreeSet<Id>,
     dirty_pools: BTreeSet<String>,
     /// Something became free, or a pool or a namespace changed: who waits may be served now (D7).
     retry: bool,
@@ -129,6 +131,7 @@ impl Ipam {
     pub fn remove_service(&mut self, key: &ServiceKey) {
         if let Some(entry) = self.services.remove(key) {
             self.dirty.remove(&entry.id);
+            self.rest.remove(&entry.id);
             self.waiting.remove(&entry.id);
             entry.held.iter().for_each(|ip| self.free(*ip, entry.id));
         }
@@ -180,6 +183,7 @@ impl Ipam {
             self.reserved.keys().for_each(|ip| state.free.remove(*ip));
         }
         self.dirty = self.services.iter().map(|entry| entry.id).collect();
+        self.rest.clear();
         self.dirty_pools = self.pools.keys().cloned().collect();
         for entry in self.services.iter_mut() {
             *entry = Entry::new(entry.id, std::mem::take(&mut entry.service));
@@ -192,10 +196,17 @@ impl Ipam {
     /// Among those that wait, who asks for a certain address goes first, since nothing else helps it; then who waits
     /// longest by its condition's transition time, so that a restart changes no order; then by namespace and name.
     pub fn plan(&mut self) -> Plan {
+        self.plan_up_to(usize::MAX)
+    }
+
+    /// As [`Ipam::plan`], for at most that many Services; [`Ipam::undecided`] says whether some are left. What all of
+    /// them have is taken over first, so that nobody is given what one of the rest has.
+    pub fn plan_up_to(&mut self, most: usize) -> Plan {
         let mut verdicts: BTreeMap<Id, Option<Verdict>> = BTreeMap::new();
         loop {
             let mut turn = std::mem::take(&mut self.dirty);
             self.claim(&turn);
+            turn.append(&mut self.rest);
             if std::mem::take(&mut self.retry) {
                 turn.extend(&self.waiting);
             }
@@ -206,10 +217,14 @@ impl Ipam {
                 };
                 turn.extend(self.waiting.iter().filter(several_reasons));
             }
-            if turn.is_empty() {
+            let left = most.saturating_sub(verdicts.len());
+            if turn.is_empty() || left == 0 {
+                self.rest = turn;
                 break;
             }
-            for id in self.in_order(&turn) {
+            let mut order = self.in_order(&turn);
+            self.rest = order.split_off(left.min(order.len())).into_iter().collect();
+            for id in order {
                 let verdict = self.decide(id);
                 verdicts.insert(id, verdict);
             }
@@ -220,6 +235,11 @@ impl Ipam {
         services.extend(verdicts.into_iter().filter_map(decide));
         services.sort_unstable_by(|a, b| a.service.cmp(&b.service));
         Plan { services, pools: std::mem::take(&mut self.dirty_pools).into_iter().collect() }
+    }
+
+    /// Whether there are Services for which [`Ipam::plan_up_to`] has not decided yet.
+    pub fn undecided(&self) -> bool {
+        !self.rest.is_empty() || !self.dirty.is_empty() || self.retry || self.taken
     }
 
     fn in_order(&self, turn: &BTreeSet<Id>) -> Vec<Id> {

@@ -411,3 +411,29 @@ fn an_address_that_was_offered_is_nobody_elses_before_a_newer_version_was_read()
     c.settle();
     assert_eq!((c.has("n/1"), c.has("n/2"), c.used("p").len()), ("10.0.0.2".into(), "10.0.0.3".into(), 2));
 }
+
+#[test]
+fn deciding_a_few_at_a_time_decides_the_same() {
+    let world = || {
+        let mut c = Cluster::new([eip("p", "10.0.0.0-10.0.0.5")]);
+        for n in 0..5 {
+            c.apply(service(&format!("n/{n}")));
+        }
+        c.apply(asking("n/8", "10.0.0.1"));
+        // What this one has was given before, and comes last by name.
+        let mut old = service("n/9");
+        (old.ingress, old.has_ingress, old.pool_label) = (vec![ip("10.0.0.0")], true, Some("p".into()));
+        c.apply(old);
+        c
+    };
+    let all = world().ipam.plan().services;
+    let mut few = world();
+    let mut decided = Vec::new();
+    while few.ipam.undecided() {
+        let plan = few.ipam.plan_up_to(2);
+        assert!(plan.services.len() <= 2);
+        decided.extend(plan.services);
+    }
+    decided.sort_by(|a, b| a.service.cmp(&b.service));
+    assert_eq!(decided, all);
+}

@@ -35,7 +35,12 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// What was refused is tried again after this time.
 const REFUSED: Duration = Duration::from_secs(60);
 /// That many events may wait; more are dropped and counted.
-const EVENTS: usize = 16_384;
+const EVENTS: usize = 4096;
+/// That many decisions, and as many conditions, are made in advance: all for ten thousand Services at once would take
+/// more memory than everything else.
+const AHEAD: usize = 512;
+/// At most that many writes of conditions [`keys::ANNOUNCED`] and events are on their way at once.
+const LOW: usize = 8;
 
 /// See the module.
 pub struct Planner {
@@ -61,6 +66,8 @@ pub struct Planner {
     /// The version from which a Service was written last: nothing more can be written from it.
     spent: BTreeMap<ServiceKey, String>,
     pool_turns: BTreeMap<String, PoolTurn>,
+    /// How many writes of the last two priorities are on their way.
+    low_in_flight: usize,
     events: VecDeque<Write>,
     dropped_events: u64,
 
@@ -124,6 +131,15 @@ pub struct ServiceTicket {
 }
 
 impl Ticket {
+    /// It counts among those that leave room for others.
+    fn is_low(&self) -> bool {
+        match self {
+            Ticket::Service(_, ticket) => ticket.decision.is_none(),
+            Ticket::Event(_) => true,
+            Ticket::Pool(_) | Ticket::Finalizer(_) | Ticket::Memberlist => false,
+        }
+    }
+
     /// The kind of object, for metrics.
     pub fn object(&self) -> &'static str {
         match self {
@@ -154,6 +170,7 @@ impl Default for Planner {
             in_flight: BTreeSet::new(),
             spent: BTreeMap::new(),
             pool_turns: BTreeMap::new(),
+            low_in_flight: 0,
             events: VecDeque::new(),
             dropped_events: 0,
             look_at: None,
@@ -201,7 +218,11 @@ impl Planner {
     fn apply(&mut self, now: Tick, object: Object) {
         match object {
             Object::Pool(eip) => self.set_pool(eip),
-            Object::Service(service) => self.set_service(*service),
+            Object::Service(service) => {
+                if !self.set_service(*service) {
+                    return;
+                }
+            }
             Object::Node(node) => {
                 if self.nodes.insert(node.name.clone(), node.addresses.clone()).as_ref() != Some(&node.addresses) {
                     self.reserve();
@@ -281,20 +302,34 @@ impl Planner {
         if same { self.pool_changed(&name) } else { self.all_pools_changed() }
     }
 
-    fn set_service(&mut self, service: Service) {
+    /// True when something has changed that decides over its announcement, or over the condition that says so.
+    fn set_service(&mut self, mut service: Service) -> bool {
         let key = service.key.clone();
-        self.services_changed = true;
         // Decisions rest on versions. A new one is made for this version if one is necessary.
         self.decisions.remove(&key);
         self.announced.remove(&key);
         self.refused.remove(&Job::Service(key.clone()));
-        if self.spent.get(&key).is_some_and(|v| *v != service.resource_version) {
-            self.spent.remove(&key);
-        }
-        self.world.set_service(service.clone());
+        let (before, now) = (self.ipam.service(&key), for_plan(&service));
+        let announcement = before.is_none_or(|before| for_plan(before) != now);
+        let condition = before.and_then(|b| b.condition(keys::ANNOUNCED)) != service.condition(keys::ANNOUNCED);
+        // What comes back of our own write is no news.
+        let news = announcement || (condition && !self.spent.contains_key(&key));
+        self.services_changed |= announcement;
+        self.world.set_service(now);
+        // Others' conditions are never compared, so they are not kept.
+        service.conditions.retain(|c| c.type_ == keys::ADDRESS_ASSIGNED || c.type_ == keys::ANNOUNCED);
+        service.conditions.shrink_to_fit();
         self.ipam.set_service(service);
         // What was decided on the last version and not written must be decided again.
         self.ipam.retry(&key);
+        if self
+            .spent
+            .get(&key)
+            .is_some_and(|version| self.ipam.service(&key).is_some_and(|s| s.resource_version != *version))
+        {
+            self.spent.remove(&key);
+        }
+        news
     }
 
     fn reserve(&mut self) {
@@ -326,21 +361,19 @@ impl Planner {
         if !self.synced {
             return;
         }
-        let plan = self.ipam.plan();
-        for decision in plan.services {
-            let key = decision.service.clone();
-            debug!(service = %key, outcome = ?decision.outcome, addresses = ?decision.addresses, "decided");
-            self.decisions.insert(key.clone(), decision);
-            self.urgent.push(key);
+        while self.urgent.len() < AHEAD && self.ipam.undecided() {
+            let plan = self.ipam.plan_up_to(AHEAD);
+            for decision in plan.services {
+                let key = decision.service.clone();
+                debug!(service = %key, outcome = ?decision.outcome, addresses = ?decision.addresses, "decided");
+                self.decisions.insert(key.clone(), decision);
+                self.urgent.push(key);
+            }
+            for name in plan.pools.iter().filter(|name| self.pools.contains_key(*name)) {
+                self.pool_turns.entry(name.clone()).or_default().dirty = true;
+            }
         }
-        plan.pools
-            .iter()
-            .filter(|p| self.pools.contains_key(*p))
-            .cloned()
-            .collect::<Vec<_>>()
-            .iter()
-            .for_each(|p| self.pool_changed(p));
-        if self.look_at.is_some_and(|at| at <= now) && self.urgent.is_empty() {
+        if self.look_at.is_some_and(|at| at <= now) && self.urgent.is_empty() && !self.ipam.undecided() {
             self.look_at = None;
             self.look_now(now);
         }
@@ -351,9 +384,12 @@ impl Planner {
         let needs = self.world.needs_slices();
         self.sliced.retain(|key| needs.contains(key));
         let plan = plan::plan(&self.world);
-        let before = std::mem::take(&mut self.unannounced);
-        for service in self.world.services() {
+        for service in self.world.services().filter_map(|s| self.ipam.service(&s.key)) {
             let key = &service.key;
+            if self.announced.len() >= AHEAD {
+                self.look_at = Some(now + LOOK);
+                break;
+            }
             let found = service.condition(keys::ANNOUNCED);
             let should = service.served && !service.ingress.is_empty();
             let wanted = if !should {
@@ -363,26 +399,31 @@ impl Planner {
             } else {
                 Some(announced::condition(service, &plan, &self.reports))
             };
+            let since = match wanted.as_ref().filter(|c| c.status != "True") {
+                Some(c) => {
+                    let before = self.unannounced.get(key).filter(|(reason, _)| *reason == c.reason);
+                    let since = before.map_or(now, |(_, since)| *since);
+                    self.unannounced.insert(key.clone(), (c.reason.clone(), since));
+                    Some(since)
+                }
+                None => {
+                    self.unannounced.remove(key);
+                    None
+                }
+            };
             let same = match (&wanted, found) {
                 (None, None) => true,
                 (Some(wanted), Some(found)) => wanted.says_the_same(found),
                 _ => false,
             };
-            if same {
+            if same || self.refused.contains_key(&Job::Service(key.clone())) {
                 self.announced.remove(key);
-                continue;
+            } else if let Some(again) = since.map(|since| since + LASTS).filter(|again| now < *again) {
+                self.look_at = Some(self.look_at.map_or(again, |at| at.min(again)));
+            } else {
+                self.announced.insert(key.clone(), wanted);
+                self.later.push(key.clone());
             }
-            if let Some(c) = wanted.as_ref().filter(|c| c.status != "True") {
-                let since = before.get(key).filter(|(reason, _)| *reason == c.reason).map_or(now, |(_, since)| *since);
-                self.unannounced.insert(key.clone(), (c.reason.clone(), since));
-                if now < since + LASTS {
-                    let again = since + LASTS;
-                    self.look_at = Some(self.look_at.map_or(again, |at| at.min(again)));
-                    continue;
-                }
-            }
-            self.announced.insert(key.clone(), wanted);
-            self.later.push(key.clone());
         }
     }
 
@@ -394,6 +435,9 @@ impl Planner {
         // While writes pause, what is due waits for the end of the pause, and that may be all there is to wait for.
         if self.paused.is_some() {
             return self.paused;
+        }
+        if self.urgent.len() < AHEAD && self.ipam.undecided() {
+            return Some(Tick::ZERO);
         }
         let pools = self.pool_turns.values().filter(|t| t.dirty && !t.in_flight).map(|t| t.not_before);
         pools.chain(self.look_at).chain(self.refused.values().copied()).min()
@@ -411,7 +455,7 @@ impl Planner {
             };
             Some((name.clone(), counts))
         };
-        let served = || self.world.services().filter(|s| s.served);
+        let served = || self.world.services().filter_map(|s| self.ipam.service(&s.key)).filter(|s| s.served);
         let has = |s: &&Service| s.condition(keys::ADDRESS_ASSIGNED).is_some_and(|c| c.status == "True");
         let assigned = served().filter(has).count();
         (self.pools.keys().filter_map(of).collect(), assigned, served().count() - assigned)
@@ -420,6 +464,19 @@ impl Planner {
     /// How many events were dropped because too many waited.
     pub fn dropped_events(&self) -> u64 {
         self.dropped_events
+    }
+}
+
+/// All of a Service that decides over its announcement: ten thousand are kept twice.
+fn for_plan(service: &Service) -> Service {
+    Service {
+        key: service.key.clone(),
+        served: service.served,
+        families: service.families.clone(),
+        local: service.local,
+        ingress: service.ingress.clone(),
+        pool_label: service.pool_label.clone(),
+        ..Service::default()
     }
 }
 

@@ -524,3 +524,44 @@ fn no_address_twice(server: &Server, seed: u64) {
         }
     }
 }
+
+#[test]
+fn decisions_are_made_a_few_ahead_and_still_all_of_them() {
+    let (mut server, mut now) = (Server::default(), Tick::ZERO);
+    server.put_pool("p", layer2("10.0.0.0/16"));
+    for n in 0..3 * AHEAD {
+        server.put(service(&format!("s{n:05}")));
+    }
+    let mut c = Controller::start(&server, now);
+    c.planner.plan(now);
+    assert!(c.planner.decisions.len() <= AHEAD, "{}", c.planner.decisions.len());
+    c.settle(&mut server, &mut now);
+    let given: BTreeSet<_> = server.services.values().flat_map(|s| s.ingress.clone()).collect();
+    assert_eq!(given.len(), 3 * AHEAD);
+    assert_eq!(server.pools["p"].status.as_ref().unwrap().usage, 3 * AHEAD as i64);
+}
+
+#[test]
+fn an_address_does_not_wait_for_events_and_announcements() {
+    let (mut server, mut now) = (Server::default(), Tick::ZERO);
+    server.put_pool("p", layer2("10.0.0.0/24"));
+    let mut c = Controller::start(&server, now);
+    c.settle(&mut server, &mut now);
+    for n in 0..50 {
+        server.put(service(&format!("s{n}")));
+    }
+    c.read(&server, now, usize::MAX);
+    // All are written, and now fifty events want to be.
+    while c.planner.events.len() < 50 {
+        let (ticket, write) = c.planner.next(now).unwrap();
+        let result = server.write(&write);
+        c.planner.done(now, ticket, result);
+    }
+    c.read(&server, now, usize::MAX);
+    c.take_off(now, 32);
+    assert!(c.flying.iter().filter(|(t, _)| t.is_low()).count() <= LOW);
+    assert!(c.flying.len() < 32);
+    server.put(service("late"));
+    c.read(&server, now, usize::MAX);
+    assert!(matches!(c.planner.next(now), Some((_, Write::Service(p))) if p.key == key("late")));
+}

@@ -1,6 +1,6 @@
 //! Which write is next, and what comes of it.
 
-use super::{EVENTS, Job, Memberlist, PAUSE, POOL, Planner, PoolTurn, REFUSED, ServiceTicket, Ticket};
+use super::{EVENTS, Job, LOW, Memberlist, PAUSE, POOL, Planner, PoolTurn, REFUSED, ServiceTicket, Ticket};
 use crate::pools::{self, READY};
 use api::{Condition, EipStatus, ServiceKey, keys};
 use engine::Tick;
@@ -34,12 +34,18 @@ impl Planner {
         if let Some(found) = self.pool_write(now) {
             return Some(found);
         }
+        // The rest leaves room: an address that is decided on meanwhile does not wait for it.
+        if self.low_in_flight >= LOW {
+            return None;
+        }
         while let Some(key) = self.later.pop() {
             if let Some(found) = self.service_write(key) {
+                self.low_in_flight += usize::from(found.0.is_low());
                 return Some(found);
             }
         }
         let event = self.events.pop_front()?;
+        self.low_in_flight += 1;
         Some((Ticket::Event(Box::new(event.clone())), event))
     }
 
@@ -164,6 +170,7 @@ impl Planner {
 
     /// What came of a write.
     pub fn done(&mut self, now: Tick, ticket: Ticket, result: Result<Option<String>, WriteError>) {
+        self.low_in_flight = self.low_in_flight.saturating_sub(usize::from(ticket.is_low()));
         match &result {
             Err(WriteError::Unavailable(why)) => self.pause(now, why),
             _ => self.failures = 0,
@@ -224,7 +231,7 @@ impl Planner {
             Err(WriteError::Unavailable(_)) => self.write_again(&key, &ticket.version, decision, ticket.announced),
             Err(WriteError::Refused(why)) => {
                 warn!(service = %key, "the Service could not be written: {why}");
-                self.write_again(&key, &ticket.version, decision, ticket.announced);
+                self.write_again(&key, &ticket.version, decision, None);
                 self.refused.insert(Job::Service(key.clone()), now + REFUSED);
                 self.tell_of_service(&key, &ticket.uid, true, "UpdateServiceStatus", why);
                 return;
