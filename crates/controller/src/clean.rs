@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use source::{Change, Event, Interest, Object, ServicePatch, Store, Write, WriteError};
 use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::sync::Arc;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -121,7 +122,9 @@ async fn read_folder(store: &Store, namespace: &str) -> Result<Found, CleanError
     let (mut services, mut pools): Found = (vec![], vec![]);
     loop {
         match events.recv().await {
-            Some(Event::Change(Change::Apply(Object::Service(service)))) => services.push(*service),
+            Some(Event::Change(Change::Apply(Object::Service(service)))) => {
+                services.push(Arc::unwrap_or_clone(service))
+            }
             Some(Event::Change(Change::Apply(Object::Pool(eip)))) => {
                 pools.extend(to_clean(&eip));
             }

@@ -62,13 +62,13 @@ impl Scene {
 
     /// The name of the only node that answers; waits until there is one.
     fn owner(&self, address: IpAddr) -> Result<String> {
-        until("one node answers", secs(20), || Ok(self.installed.owner(address)?.name.clone()))
+        until("one node answers", secs(60), || Ok(self.installed.owner(address)?.name.clone()))
             .with_context(|| self.logs())
     }
 
     /// Waits until this node, and no other, answers.
     fn owned_by(&self, address: IpAddr, names: &[&str]) -> Result<()> {
-        until(&format!("{address} is answered by one of {names:?}"), secs(20), || {
+        until(&format!("{address} is answered by one of {names:?}"), secs(60), || {
             let owner = &self.installed.owner(address)?.name;
             ensure!(names.contains(&owner.as_str()), "{owner} answers");
             Ok(())
@@ -77,7 +77,7 @@ impl Scene {
     }
 
     fn silent(&self, address: IpAddr) -> Result<()> {
-        until(&format!("nobody answers for {address}"), secs(20), || {
+        until(&format!("nobody answers for {address}"), secs(60), || {
             let found = client::arp(&self.installed.cluster.client, "eth0", address)?;
             ensure!(found.is_empty(), "{found:?}");
             Ok(())

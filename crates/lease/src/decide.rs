@@ -6,6 +6,7 @@ use crate::statement::Statement;
 use engine::Tick;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a candidate waits for the one to which placement gives an address, and as long again for each candidate
@@ -19,7 +20,7 @@ pub const PATIENCE: Duration = Duration::from_secs(1);
 pub struct Situation<'a> {
     pub now: Tick,
     pub node: &'a str,
-    pub candidates: &'a BTreeMap<IpAddr, BTreeSet<String>>,
+    pub candidates: &'a BTreeMap<IpAddr, Arc<BTreeSet<String>>>,
     /// For how many addresses each node is a candidate.
     pub may_own: &'a BTreeMap<String, usize>,
     /// What this node says of itself.
@@ -143,11 +144,11 @@ mod tests {
     /// sees what those before it took.
     fn decided(
         nodes: usize,
-        candidates: &BTreeMap<IpAddr, BTreeSet<String>>,
+        candidates: &BTreeMap<IpAddr, Arc<BTreeSet<String>>>,
         one_by_one: bool,
     ) -> Vec<BTreeSet<IpAddr>> {
         let mut may_own = BTreeMap::new();
-        candidates.values().flatten().for_each(|n| *may_own.entry(n.clone()).or_default() += 1);
+        candidates.values().flat_map(|c| c.iter()).for_each(|n| *may_own.entry(n.clone()).or_default() += 1);
         let names: Vec<String> = (0..nodes).map(name).collect();
         let mut said = vec![Statement::default(); nodes];
         let mut after = said.clone();
@@ -179,9 +180,9 @@ mod tests {
         fn speakers_that_decide_at_once_or_one_after_another_agree(
             nodes in 1..8usize, masks in prop::collection::vec(1..256usize, 1..60),
         ) {
-            let may = |mask: &usize| (0..nodes).filter(|n| mask >> n & 1 == 1).map(name).collect::<BTreeSet<_>>();
+            let may = |mask: &usize| (0..nodes).filter(|n| mask >> n & 1 == 1).map(name).collect::<BTreeSet<_>>().into();
             let address = |n: usize| IpAddr::from([192, 0, 2, n as u8]);
-            let candidates: BTreeMap<_, _> = masks.iter().enumerate().map(|(n, mask)| (address(n), may(mask))).collect();
+            let candidates: BTreeMap<_, Arc<_>> = masks.iter().enumerate().map(|(n, mask)| (address(n), may(mask))).collect();
             let at_once = decided(nodes, &candidates, false);
             for (address, c) in &candidates {
                 let owners = at_once.iter().filter(|o| o.contains(address)).count();
@@ -189,7 +190,7 @@ mod tests {
             }
             // Where few may own much the bound cannot hold, and then a later one may choose otherwise.
             let wanted = candidates.values().filter(|c| !c.is_empty()).count();
-            let able = candidates.values().flatten().collect::<BTreeSet<_>>().len();
+            let able = candidates.values().flat_map(|c| c.iter()).collect::<BTreeSet<_>>().len();
             let most = (5 * wanted).div_ceil(4 * able.max(1));
             if at_once.iter().all(|o| o.len() <= most) {
                 prop_assert_eq!(at_once, decided(nodes, &candidates, true));

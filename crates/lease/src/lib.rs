@@ -52,6 +52,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// All that a speaker must know; each replaces the one before.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -66,7 +67,7 @@ pub struct Config {
     #[serde(skip)] // a recording must not carry secrets
     pub keys: Vec<Key>,
     /// Who may own each address.
-    pub candidates: BTreeMap<IpAddr, BTreeSet<String>>,
+    pub candidates: BTreeMap<IpAddr, Arc<BTreeSet<String>>>,
     /// Addresses that this node cannot announce although it is a candidate: it has no such interface, say. The others
     /// are told, and do not wait for it.
     pub unable: BTreeSet<IpAddr>,

@@ -155,7 +155,7 @@ impl Lease {
         self.changed |= self.own.unable != unable;
         self.own.unable = unable;
         self.may_own.clear();
-        for node in config.candidates.values().flatten() {
+        for node in config.candidates.values().flat_map(|c| c.iter()) {
             match self.may_own.get_mut(node) {
                 Some(n) => *n += 1,
                 None => drop(self.may_own.insert(node.clone(), 1)),

@@ -5,6 +5,7 @@ mod simulator;
 use oxelb_lease::{DETECTION, Effect, HEARTBEAT, Reason};
 use simulator::{Sim, addr, ip, ms, name};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 const DELIVERY: Duration = Duration::from_millis(1);
@@ -221,7 +222,7 @@ fn a_node_that_the_others_do_not_know_takes_nothing_from_them() {
         (0..150).for_each(|a| sim.allow(a, 0..4));
         for n in 0..3 {
             sim.nodes[n].config.peers.remove(&name(3));
-            sim.nodes[n].config.candidates.values_mut().for_each(|c| c.retain(|n| *n != name(3)));
+            sim.nodes[n].config.candidates.values_mut().for_each(|c| Arc::make_mut(c).retain(|n| *n != name(3)));
             sim.start(n);
         }
         sim.run(ms(2000));
@@ -279,7 +280,7 @@ fn a_removed_node_that_still_speaks_keeps_what_it_has_until_it_stops() {
     let owned = sim.nodes[2].owned.clone();
     for n in 0..2 {
         sim.nodes[n].config.peers.remove(&name(2));
-        sim.nodes[n].config.candidates.values_mut().for_each(|c| c.retain(|n| *n != name(2)));
+        sim.nodes[n].config.candidates.values_mut().for_each(|c| Arc::make_mut(c).retain(|n| *n != name(2)));
         sim.configure(n);
     }
     sim.run(ms(3000));

@@ -4,6 +4,7 @@
 mod error;
 mod groups;
 pub mod host;
+mod memory;
 mod netlink;
 mod packet;
 mod poller;
@@ -14,6 +15,7 @@ mod udp;
 
 pub use error::Error;
 pub use groups::Groups;
+pub use memory::{give_back_memory, keep_heap_small, let_go_of_program};
 pub use netlink::{Change, LinkState, Monitor, NoRoute, Routes, Table};
 pub use packet::PacketSocket;
 pub use poller::{Poller, Waker, now};

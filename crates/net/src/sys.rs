@@ -88,3 +88,25 @@ pub(crate) fn fifo(priority: i32) -> io::Result<()> {
     let rc = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameter) };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// Sets an option of glibc's heap. One that it does not know changes nothing.
+pub(crate) fn malloc_option(option: i32, value: i32) {
+    // SAFETY: takes two numbers, and checks them.
+    unsafe { libc::mallopt(option, value) };
+}
+
+/// Gives free pages of glibc's heaps back.
+pub(crate) fn malloc_trim() {
+    // SAFETY: takes the locks that every allocation takes; no block in use is touched.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Takes pages of code from this process; each comes back from its file when it is used.
+pub(crate) fn let_go_of_code(start: usize, end: usize) -> io::Result<()> {
+    let (address, length) = (std::ptr::without_provenance_mut(start), end.saturating_sub(start));
+    // SAFETY: the caller read from the kernel that this is a private mapping of a file that may be executed and not
+    // written: its pages are the file's own, so those that come back are the same. The program never unmaps its
+    // code, so nothing else can be there by now.
+    let rc = unsafe { libc::madvise(address, length, libc::MADV_DONTNEED) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

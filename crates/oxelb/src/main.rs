@@ -19,6 +19,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    net::keep_heap_small();
     let (arguments, ignored) = klog::arguments(std::env::args_os());
     let cli = cli::Cli::parse_from(arguments);
     logging::start(cli.log_format);

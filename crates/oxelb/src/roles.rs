@@ -7,16 +7,20 @@ use anyhow::Context;
 use source::Store;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
+
+/// How long memory that was freed may stay with the process.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(5);
 
 /// Does what the command line says.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Speaker(flags) => runtime()?.block_on(run_speaker(flags))?,
+        Command::Speaker(flags) => runtime()?.block_on(frugal(run_speaker(flags)))?,
         Command::Version { output } => print(&version::text(output)),
-        Command::Controller(flags) => runtime()?.block_on(run_controller(flags))?,
-        Command::Standalone(flags) => runtime()?.block_on(run_standalone(flags))?,
+        Command::Controller(flags) => runtime()?.block_on(frugal(run_controller(flags)))?,
+        Command::Standalone(flags) => runtime()?.block_on(frugal(run_standalone(flags)))?,
         Command::Check(flags) => {
             let scope = api::Scope { default_load_balancer: flags.default_load_balancer };
             let (text, errors) = check::run(&flags.files, flags.output, scope)?;
@@ -36,6 +40,17 @@ fn print(text: &str) {
 /// One thread: what must not wait for it has threads of its own.
 fn runtime() -> anyhow::Result<Runtime> {
     Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
+}
+
+/// Runs a role, and gives back now and then what it freed.
+async fn frugal(role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let mut role = std::pin::pin!(role);
+    loop {
+        match tokio::time::timeout(GIVE_BACK_EVERY, &mut role).await {
+            Ok(ended) => return ended,
+            Err(_) => net::give_back_memory(),
+        }
+    }
 }
 
 async fn open(from: &From) -> anyhow::Result<Store> {

@@ -31,13 +31,14 @@ mod reason;
 mod world;
 
 pub use reason::{NoCandidate, Note};
-pub use world::World;
+pub use world::{World, part_of};
 
 use api::pool::Interface;
 use api::{Family, Node, Pool, Protocol, Service, ServiceKey};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What each node must announce.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -63,7 +64,7 @@ pub struct Announcement {
     /// The Services that have the address.
     pub services: BTreeSet<ServiceKey>,
     /// The nodes that may announce it.
-    pub candidates: BTreeSet<String>,
+    pub candidates: Arc<BTreeSet<String>>,
     /// Why no node may; set exactly when there is no candidate.
     pub none_because: Option<NoCandidate>,
 }
@@ -77,6 +78,8 @@ pub fn plan(world: &World) -> Plan {
     let eligible = Eligible::new(nodes, &mut plan.notes);
     let endpoints = world.endpoints();
     let mut by_pool: BTreeMap<&str, Result<BTreeSet<&str>, NoCandidate>> = BTreeMap::new();
+    // Many addresses have the same candidates: with a hundred nodes they would be most of what a plan needs.
+    let mut shared: BTreeMap<BTreeSet<&str>, Arc<BTreeSet<String>>> = BTreeMap::new();
     for (address, services) in addresses(world, &mut plan.notes) {
         let keys: BTreeSet<ServiceKey> = services.iter().map(|s| s.key.clone()).collect();
         let Some(pool) = world.pool_of(address, &services) else {
@@ -86,8 +89,11 @@ pub fn plan(world: &World) -> Plan {
         let for_pool = by_pool.entry(&pool.name).or_insert_with(|| eligible.of_pool(pool));
         let candidates = for_pool.clone().and_then(|nodes| serving(nodes, &services, &endpoints));
         let (candidates, none_because) = match candidates {
-            Ok(nodes) => (nodes.into_iter().map(str::to_owned).collect(), None),
-            Err(reason) => (BTreeSet::new(), Some(reason)),
+            Ok(nodes) => {
+                let names = || Arc::new(nodes.iter().copied().map(str::to_owned).collect());
+                (shared.entry(nodes.clone()).or_insert_with(names).clone(), None)
+            }
+            Err(reason) => (Arc::default(), Some(reason)),
         };
         plan.addresses.insert(
             address,

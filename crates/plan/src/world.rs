@@ -3,12 +3,13 @@
 use api::{EndpointSlice, InvalidPool, Node, Pool, Service, ServiceKey, SliceKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// All objects that decide who announces what.
 #[derive(Debug, Clone, Default)]
 pub struct World {
     pools: BTreeMap<String, Known>,
-    services: BTreeMap<ServiceKey, Service>,
+    services: BTreeMap<ServiceKey, Arc<Service>>,
     nodes: BTreeMap<String, Node>,
     fallback: BTreeMap<String, Node>,
     slices: BTreeMap<SliceKey, EndpointSlice>,
@@ -24,6 +25,19 @@ struct Known {
     /// It was deleted while Services had addresses of it. These keep what they have: a pool deleted by force, or while
     /// the webhook was down, must not end what works.
     gone: bool,
+}
+
+/// All of a Service that decides over its announcement; the rest is left empty. Thousands are kept.
+pub fn part_of(service: &Service) -> Service {
+    Service {
+        key: service.key.clone(),
+        served: service.served,
+        families: service.families.clone(),
+        local: service.local,
+        ingress: service.ingress.clone(),
+        pool_label: service.pool_label.clone(),
+        ..Service::default()
+    }
 }
 
 impl World {
@@ -47,7 +61,8 @@ impl World {
     }
 
     /// A Service is new or different.
-    pub fn set_service(&mut self, service: Service) {
+    pub fn set_service(&mut self, service: impl Into<Arc<Service>>) {
+        let service = service.into();
         self.services.insert(service.key.clone(), service);
         self.forget_ghosts();
     }
@@ -91,7 +106,7 @@ impl World {
 
     /// All Services, by namespace and name.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
-        self.services.values()
+        self.services.values().map(Arc::as_ref)
     }
 
     pub(crate) fn nodes(&self) -> &BTreeMap<String, Node> {
@@ -135,7 +150,7 @@ impl World {
 
     /// The addresses of Services that have no other pool than this one.
     fn used_of(&self, pool: &str) -> BTreeSet<IpAddr> {
-        let served = self.services.values().filter(|s| s.served);
+        let served = self.services().filter(|s| s.served);
         let of = |(ip, s): &(IpAddr, &Service)| self.pool_of(*ip, &[*s]).is_some_and(|p| p.name == pool);
         served.flat_map(|s| s.ingress.iter().map(move |ip| (*ip, s))).filter(of).map(|(ip, _)| ip).collect()
     }

@@ -72,7 +72,7 @@ fn candidates(world: &World, address: &str) -> Result<BTreeSet<String>, NoCandid
     let plan = plan(world);
     let Some(a) = plan.addresses.get(&address) else { return Ok(set(&["not announced"])) };
     assert_eq!(a.none_because.is_some(), a.candidates.is_empty());
-    a.none_because.clone().map_or_else(|| Ok(a.candidates.clone()), Err)
+    a.none_because.clone().map_or_else(|| Ok(a.candidates.as_ref().clone()), Err)
 }
 
 fn notes(world: &World) -> Vec<Note> {
@@ -86,7 +86,7 @@ fn every_eligible_node_may_announce_an_address_of_policy_cluster() {
     let plan = plan(&world);
     let [v4, v6] = ["10.0.0.1", "fd00::1"].map(|a| plan.addresses[&a.parse::<IpAddr>().unwrap()].clone());
     assert_eq!(v4, v6);
-    assert_eq!(v4.candidates, set(&["a", "b", "c"]));
+    assert_eq!(*v4.candidates, set(&["a", "b", "c"]));
     assert_eq!((v4.pool.as_str(), v4.protocol), ("p", Protocol::Layer2));
     assert_eq!(v4.interface, Some(Interface::Names(vec!["eth0".to_owned()])));
     assert_eq!(v4.services, [key("s")].into());

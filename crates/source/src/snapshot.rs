@@ -99,7 +99,7 @@ mod tests {
         let slice_key = SliceKey { namespace: "n".into(), name: "s-1".into() };
         vec![
             Object::Pool(Box::new(Eip::new("p", EipSpec { address: "10.0.0.0/24".into(), ..EipSpec::default() }))),
-            Object::Service(Box::new(service)),
+            Object::Service(service.into()),
             Object::Node(Node { name: "a".into(), addresses: vec!["fd00::1".parse().unwrap()], ..Node::default() }),
             Object::Slice(EndpointSlice {
                 key: slice_key,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Which objects a reader wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +64,7 @@ pub enum Object {
     /// A pool as written, without managed fields and resource version; it may be invalid.
     Pool(Box<Eip>),
     /// A Service that is or was ours.
-    Service(Box<Service>),
+    Service(Arc<Service>),
     /// A Node.
     Node(Node),
     /// An EndpointSlice.

@@ -26,6 +26,8 @@ const SNAPSHOT_AFTER: Duration = Duration::from_secs(2);
 const GATHER: Duration = Duration::from_millis(500);
 /// How often host settings, of whose change nobody tells, are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// After this time the start is over: what only it needed is let go, and everything else is locked.
+const STARTED: Duration = Duration::from_secs(10);
 /// How long an order waits for which the shell had no room.
 const BUSY: Duration = Duration::from_millis(100);
 /// How long a refused or lost write waits.
@@ -56,12 +58,10 @@ struct Agent {
     save_at: Option<Instant>,
     write_at: Option<Instant>,
     look_at: Instant,
+    lock_at: Option<Instant>,
 }
 
 pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output = ()>) -> Result<(), Error> {
-    if let Err(error) = net::lock_memory() {
-        tracing::warn!(%error, "memory is not locked: on a node that swaps, answers may be late");
-    }
     let (facts_in, mut facts) = watch::channel(Arc::new(Facts::default()));
     let shell = shell::start(&options, facts_in)?;
     let (needs, needs_out) = watch::channel(BTreeSet::new());
@@ -95,12 +95,16 @@ pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output
         save_at: None,
         write_at: None,
         look_at: Instant::now(),
+        lock_at: Some(Instant::now() + STARTED),
     };
     agent.load();
     let mut stop = pin!(stop);
     let mut without_snapshot = Some(Instant::now() + SNAPSHOT_AFTER);
     loop {
-        let wake = [without_snapshot, agent.save_at, agent.write_at, Some(agent.look_at)].into_iter().flatten().min();
+        let wake = [without_snapshot, agent.save_at, agent.write_at, agent.lock_at, Some(agent.look_at)]
+            .into_iter()
+            .flatten()
+            .min();
         tokio::select! {
             () = &mut stop => break,
             event = events.recv() => agent.read(event.ok_or(Error::SourceEnded)?, &mut events),
@@ -136,6 +140,7 @@ impl Agent {
         while let Some(event) = next {
             match event {
                 Event::Change(Change::Apply(object)) => {
+                    let object = slim(object);
                     let reference = object.reference();
                     if let ObjectRef::Pool(name) = &reference {
                         self.gone.remove(name);
@@ -297,6 +302,13 @@ impl Agent {
             self.write_at.get_or_insert(now);
             self.replan();
         }
+        if self.lock_at.is_some_and(|at| at <= now) {
+            self.lock_at = None;
+            net::let_go_of_program();
+            if let Err(error) = net::lock_memory() {
+                tracing::warn!(%error, "memory is not locked: on a node that swaps, answers may be late");
+            }
+        }
         if self.save_at.is_some_and(|at| at <= now) {
             self.save_at = None;
             self.save().await;
@@ -376,13 +388,21 @@ fn needs_of(objects: &BTreeMap<ObjectRef, Object>) -> BTreeSet<ServiceKey> {
     services.filter(|s| s.served && s.local && !s.ingress.is_empty()).map(|s| s.key.clone()).collect()
 }
 
+/// What of an object is of use here: a thousand Services are kept, and their conditions and ports are most of them.
+fn slim(object: Object) -> Object {
+    match object {
+        Object::Service(service) => Object::Service(Arc::new(plan::part_of(&service))),
+        other => other,
+    }
+}
+
 fn apply(world: &mut World, object: &Object) {
     match object {
         Object::Pool(eip) => {
             let name = eip.metadata.name.clone().unwrap_or_default();
             world.set_pool(&name, Pool::try_from(eip.as_ref()));
         }
-        Object::Service(service) => world.set_service(service.as_ref().clone()),
+        Object::Service(service) => world.set_service(service.clone()),
         Object::Node(node) => world.set_node(node.clone()),
         Object::Slice(slice) => world.set_slice(slice.clone()),
         Object::Namespace(_) | Object::Speaker(_) | Object::Memberlist(_) => {}

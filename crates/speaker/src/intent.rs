@@ -6,6 +6,7 @@ use api::pool::Interface;
 use plan::Plan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// An order to the shell.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ pub struct Wanted {
     /// Where to announce it.
     pub interface: Interface,
     /// The nodes that may own it.
-    pub candidates: BTreeSet<String>,
+    pub candidates: Arc<BTreeSet<String>>,
 }
 
 impl Intent {

@@ -21,6 +21,7 @@ use ipam::{Decision, Ipam};
 use source::{Change, Event, Object, ObjectRef, Write};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tracing::{debug, info, warn};
 
@@ -219,7 +220,7 @@ impl Planner {
         match object {
             Object::Pool(eip) => self.set_pool(eip),
             Object::Service(service) => {
-                if !self.set_service(*service) {
+                if !self.set_service(Arc::unwrap_or_clone(service)) {
                     return;
                 }
             }
@@ -309,8 +310,8 @@ impl Planner {
         self.decisions.remove(&key);
         self.announced.remove(&key);
         self.refused.remove(&Job::Service(key.clone()));
-        let (before, now) = (self.ipam.service(&key), for_plan(&service));
-        let announcement = before.is_none_or(|before| for_plan(before) != now);
+        let (before, now) = (self.ipam.service(&key), plan::part_of(&service));
+        let announcement = before.is_none_or(|before| plan::part_of(before) != now);
         let condition = before.and_then(|b| b.condition(keys::ANNOUNCED)) != service.condition(keys::ANNOUNCED);
         // What comes back of our own write is no news.
         let news = announcement || (condition && !self.spent.contains_key(&key));
@@ -464,19 +465,6 @@ impl Planner {
     /// How many events were dropped because too many waited.
     pub fn dropped_events(&self) -> u64 {
         self.dropped_events
-    }
-}
-
-/// All of a Service that decides over its announcement: ten thousand are kept twice.
-fn for_plan(service: &Service) -> Service {
-    Service {
-        key: service.key.clone(),
-        served: service.served,
-        families: service.families.clone(),
-        local: service.local,
-        ingress: service.ingress.clone(),
-        pool_label: service.pool_label.clone(),
-        ..Service::default()
     }
 }
 

@@ -39,7 +39,7 @@ impl Server {
             service.uid = format!("uid{}", self.version);
         }
         self.services.insert(service.key.clone(), service.clone());
-        self.tell(Object::Service(Box::new(service)));
+        self.tell(Object::Service(service.into()));
     }
 
     fn change(&mut self, name: &str, change: impl FnOnce(&mut Service)) {
@@ -116,7 +116,7 @@ impl Controller {
         let mut planner = Planner::default();
         let apply = |o: Object| Event::Change(Change::Apply(o));
         server.pools.values().for_each(|p| planner.event(now, apply(Object::Pool(Box::new(p.clone())))));
-        server.services.values().for_each(|s| planner.event(now, apply(Object::Service(Box::new(s.clone())))));
+        server.services.values().for_each(|s| planner.event(now, apply(Object::Service(s.clone().into()))));
         server.others.iter().for_each(|o| planner.event(now, apply(o.clone())));
         planner.event(now, Event::Synced);
         Controller { planner, read: server.log.len(), flying: vec![] }

@@ -22,7 +22,7 @@ pub fn status_mib(process: &Process, line: &str) -> Result<f64> {
     Ok(kib / 1024.0)
 }
 
-/// Resident memory in MiB when the process has used next to no CPU for two seconds; after a minute, what it then is.
+/// Resident memory in MiB when the process has used next to no CPU for ten seconds; after a minute, what it then is.
 pub fn settled(process: &Process) -> Result<f64> {
     let end = Instant::now() + secs(60);
     let ticks = || -> Result<u64> {
@@ -33,7 +33,7 @@ pub fn settled(process: &Process) -> Result<f64> {
     };
     let mut quiet = 0;
     let mut before = ticks()?;
-    while quiet < 4 && Instant::now() < end {
+    while quiet < 20 && Instant::now() < end {
         thread::sleep(millis(500));
         let now = ticks()?;
         quiet = if now - before <= 3 { quiet + 1 } else { 0 };
@@ -54,16 +54,19 @@ pub fn speakers(rig: &Rig, observer: &Observer, tap: &Tap, have: usize) -> Resul
         }
     }
     progress("all of them are announced");
-    let mut most: Option<(f64, f64, f64)> = None;
+    let mut most: Option<[f64; 4]> = None;
     for speaker in &rig.speakers {
-        let found = (settled(speaker)?, status_mib(speaker, "VmHWM")?, status_mib(speaker, "VmLck")?);
-        most = Some(most.map_or(found, |most| if found.0 > most.0 { found } else { most }));
+        let now = settled(speaker)?;
+        let [heap, peak, locked] = ["RssAnon", "VmHWM", "VmLck"].map(|line| status_mib(speaker, line));
+        let found = [now, heap?, peak?, locked?];
+        most = Some(most.map_or(found, |most| if found[0] > most[0] { found } else { most }));
     }
-    let (now, peak, locked) = most.context("no speaker")?;
+    let [now, heap, peak, locked] = most.context("no speaker")?;
     Ok(vec![
         Row::new("speaker, 1000 Services, resident", now, "MiB").aim(Aim::AtMost(15.0)).note(&format!(
             "the largest of three, each announces a third; {locked:.1} MiB of its address space locked"
         )),
+        Row::new("… of that heap and stacks", heap, "MiB").note("the rest is the program itself"),
         Row::new("… at its peak", peak, "MiB"),
     ])
 }

@@ -7,6 +7,7 @@ use engine::{Engine, Tick};
 use oxelb_lease::{Config, Effect, Input, Key, Lease, Reason, Reject};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub const KEY: &[u8] = b"0123456789abcdef";
@@ -94,7 +95,7 @@ impl Sim {
 
     /// In the configurations from now on, these nodes may own the address. To be told with `configure`.
     pub fn allow(&mut self, address: usize, candidates: impl IntoIterator<Item = usize>) {
-        let candidates: BTreeSet<String> = candidates.into_iter().map(name).collect();
+        let candidates: Arc<BTreeSet<String>> = Arc::new(candidates.into_iter().map(name).collect());
         self.nodes.iter_mut().for_each(|n| drop(n.config.candidates.insert(ip(address), candidates.clone())));
     }
 

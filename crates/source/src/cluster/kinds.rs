@@ -90,7 +90,7 @@ pub(crate) fn service_key(meta: &ObjectMeta) -> ServiceKey {
 
 /// A Service, when it is any of our business.
 pub(crate) fn service(object: &core::Service, scope: Scope) -> Option<Object> {
-    Service::read(object, scope).map(|service| Object::Service(Box::new(service)))
+    Service::read(object, scope).map(|service| Object::Service(service.into()))
 }
 
 /// A pool as written. Its version is left out: our own writes of status would change it.
