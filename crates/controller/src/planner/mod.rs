@@ -315,6 +315,9 @@ impl Planner {
         let condition = before.and_then(|b| b.condition(keys::ANNOUNCED)) != service.condition(keys::ANNOUNCED);
         // What comes back of our own write is no news.
         let news = announcement || (condition && !self.spent.contains_key(&key));
+        if self.spent.get(&key).is_some_and(|version| *version != service.resource_version) {
+            self.spent.remove(&key);
+        }
         self.services_changed |= announcement;
         self.world.set_service(now);
         // Others' conditions are never compared, so they are not kept.
@@ -323,13 +326,6 @@ impl Planner {
         self.ipam.set_service(service);
         // What was decided on the last version and not written must be decided again.
         self.ipam.retry(&key);
-        if self
-            .spent
-            .get(&key)
-            .is_some_and(|version| self.ipam.service(&key).is_some_and(|s| s.resource_version != *version))
-        {
-            self.spent.remove(&key);
-        }
         news
     }
 
@@ -370,8 +366,10 @@ impl Planner {
                 self.decisions.insert(key.clone(), decision);
                 self.urgent.push(key);
             }
-            for name in plan.pools.iter().filter(|name| self.pools.contains_key(*name)) {
-                self.pool_turns.entry(name.clone()).or_default().dirty = true;
+            for name in &plan.pools {
+                if self.pools.contains_key(name) {
+                    self.pool_changed(name);
+                }
             }
         }
         if self.look_at.is_some_and(|at| at <= now) && self.urgent.is_empty() && !self.ipam.undecided() {

@@ -34,9 +34,8 @@ impl Planner {
         if let Some(found) = self.pool_write(now) {
             return Some(found);
         }
-        // The rest leaves room: an address that is decided on meanwhile does not wait for it, and while some are yet to
-        // be decided on it does not start.
-        if self.low_in_flight >= LOW || self.ipam.undecided() {
+        // The rest leaves room: an address that is decided on meanwhile does not wait for it.
+        if self.low_in_flight >= LOW {
             return None;
         }
         while let Some(key) = self.later.pop() {
