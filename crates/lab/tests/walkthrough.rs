@@ -219,7 +219,8 @@ fn removal(lab: &Lab) -> Result<()> {
             all,
         ],
         &["delete clusterrolebinding openelb-controller openelb-speaker", all],
-        &["delete deployment -n openelb-system openelb-controller", "delete eip eip-pool", all],
+        // In the foreground: while its pod still runs, the controller rightly refuses to delete a pool in use.
+        &["delete deployment -n openelb-system openelb-controller --cascade=foreground", "delete eip eip-pool", all],
     ];
     for order in orders {
         walk.kubectl("apply -f deploy/openelb.yaml")?;
