@@ -16,7 +16,8 @@
 //! `deadline` once it was made: its first packet is due at once.
 //!
 //! **A planned restart.** [`Input::AdminDown`], then to go on until [`Session::peer_knows`] or, at most, for as long as
-//! the peer's detection takes: the peer then knows that the path is well (RFC 5880 §6.2).
+//! the peer's detection takes: the peer then knows that the path is well (RFC 5880 §6.2). Where sequence numbers are
+//! authenticated, the peer hears the new process only after twice its detection time, at intervals of a second (§6.8.1).
 
 mod auth;
 mod config;

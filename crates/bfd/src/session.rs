@@ -33,7 +33,7 @@ use std::time::Duration;
 pub const MAX_QUEUE: usize = 16;
 
 /// What is sent between two periodic packets, be it an answer to a Poll or because of what changed, is sent at most so
-/// often: else a flood of the peer's makes one of ours. No more than [`Interval`] can be, as RFC 5880 §6.8.7 demands.
+/// often, one of each: else a flood of the peer's makes one of ours. No more than [`Interval`] can be, as RFC 5880 §6.8.7 demands.
 const AT_ONCE: Duration = Duration::from_millis(10);
 
 /// What can happen.
@@ -186,8 +186,12 @@ impl Engine for Session {
         if self.soon.is_some_and(|t| t <= now) {
             self.soon = None;
             self.at_once = now + AT_ONCE;
-            self.send(now, self.answer);
-            self.answer = false;
+            if !self.answer || self.timing.is_due() {
+                self.send(now, false);
+            }
+            if std::mem::take(&mut self.answer) {
+                self.send(now, true);
+            }
         }
         if self.periodic().is_some_and(|t| t <= now) {
             self.send(now, false);
@@ -346,6 +350,7 @@ impl Session {
         }
     }
 
+    /// At once, or as soon as it may.
     fn hurry(&mut self, now: Tick) {
         self.soon.get_or_insert(now.max(self.at_once));
     }
@@ -365,6 +370,9 @@ impl Session {
         self.said = Some(control.clone());
         control.is_final = answer;
         control.poll = self.timing.is_polling() && !answer;
+        if control.poll {
+            self.timing.asked();
+        }
         if !answer {
             self.farewell = self
                 .farewell

@@ -13,6 +13,8 @@ pub(crate) struct Intervals {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Poll {
     Idle,
+    /// It begins with the next packet that is no answer. Until then no answer can be to it.
+    Due,
     /// Packets have the P bit until one with the F bit comes.
     Running,
     /// No other may begin before a packet without the F bit has come: else a late answer to the one before would be
@@ -43,7 +45,16 @@ impl Timing {
     }
 
     pub(crate) fn is_polling(&self) -> bool {
-        self.poll == Poll::Running
+        matches!(self.poll, Poll::Due | Poll::Running)
+    }
+
+    pub(crate) fn is_due(&self) -> bool {
+        self.poll == Poll::Due
+    }
+
+    /// A packet with the P bit was sent.
+    pub(crate) fn asked(&mut self) {
+        self.poll = Poll::Running;
     }
 
     /// Says other intervals, when it may; true when that begins a Poll Sequence.
@@ -61,8 +72,8 @@ impl Timing {
         } else {
             wanted
         };
-        self.poll = if peer_known { Poll::Running } else { Poll::Idle };
-        self.is_polling()
+        self.poll = if peer_known { Poll::Due } else { Poll::Idle };
+        self.is_due()
     }
 
     /// A packet came.
@@ -94,6 +105,9 @@ mod tests {
         let mut t = Timing::new(of(100, 100));
         assert!(t.want(of(200, 50), true, true));
         assert_eq!((t.said(), t.used()), (of(200, 50), of(100, 100)));
+        t.heard(true);
+        assert_eq!(t.used(), of(100, 100), "it was not asked yet");
+        t.asked();
         t.heard(false);
         assert_eq!(t.used(), of(100, 100));
         t.heard(true);
@@ -111,6 +125,7 @@ mod tests {
     fn another_change_waits_for_a_packet_that_is_no_answer() {
         let mut t = Timing::new(of(100, 100));
         t.want(of(200, 100), true, true);
+        t.asked();
         assert!(!t.want(of(300, 100), true, true));
         t.heard(true);
         assert!(!t.want(of(300, 100), true, true));
