@@ -29,7 +29,8 @@ pub enum Hops {
     Single,
     /// It is behind routers (RFC 5883).
     Multi {
-        /// The least TTL of what comes in: 255 less the routers between.
+        /// The least TTL of what comes in: what the peer sends, less the routers between. That is 255 as a rule, and 64
+        /// of BIRD, which leaves it to the kernel.
         least_ttl: u8,
     },
 }

@@ -207,6 +207,18 @@ fn keys_are_changed_without_a_word_lost() {
 }
 
 #[test]
+fn another_method_begins_with_other_numbers() {
+    let (mut a, b, _) = pair(Method::MeticulousSha1);
+    let keyed = config(|s| s.authentication = Some(auth(Method::KeyedSha1)));
+    a.handle(at(3000), Input::Configure(Box::new(keyed.clone())));
+    let mut other = Session::new(at(3000), keyed, b.discriminator(), fastrand::Rng::with_seed(77));
+    other.timeout(at(3000));
+    let message = messages(&mut other).pop().unwrap();
+    a.handle(at(3000), Input::Packet { ttl: TTL, message });
+    assert_eq!((refused(&a, Refusal::AuthSequence), a.state()), (0, State::Down), "it heard that one");
+}
+
+#[test]
 fn what_is_not_offered_or_makes_no_sense_is_refused_in_words() {
     let refuse = |change: &dyn Fn(&mut Authentication)| {
         let mut authentication = auth(Method::KeyedSha1);

@@ -123,5 +123,10 @@ fn an_engine_that_is_never_drained_takes_bounded_memory() {
     for second in 1..1000 {
         session.timeout(at(second * 1000));
     }
-    assert_eq!((session.counters().dropped, drain(&mut session).len()), (999 - MAX_QUEUE as u64, MAX_QUEUE));
+    session.handle(at(1_000_000), Input::AdminDown);
+    session.handle(at(1_000_020), Input::AdminUp);
+    let kept = sent(&drain(&mut session));
+    assert_eq!((session.counters().dropped, kept.len()), (1001 - MAX_QUEUE as u64, MAX_QUEUE));
+    let newest = [kept[MAX_QUEUE - 2].state, kept[MAX_QUEUE - 1].state];
+    assert_eq!(newest, [State::AdminDown, State::Down]);
 }

@@ -80,7 +80,7 @@ fn one_that_asks_for_the_longest_intervals_there_are_overflows_nothing() {
 }
 
 #[test]
-fn one_that_reflects_our_own_packets_does_not_bring_us_up() {
+fn one_that_reflects_our_own_packets_makes_no_flood_of_them() {
     let mut session = session(|_| {});
     let mut back = Vec::new();
     for n in 0..20_000 {
@@ -91,7 +91,6 @@ fn one_that_reflects_our_own_packets_does_not_bring_us_up() {
             }
         }
     }
-    // With no name of ours in it the first is heard as anybody's; it ends there or goes up with ourselves, which only
-    // the interface can prevent. What must hold: no flood.
+    // Given to it, they even bring it up: it is the table that keeps out what has our own address.
     assert!(session.counters().sent < 20 * 127, "{}", session.counters().sent);
 }

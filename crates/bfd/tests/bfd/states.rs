@@ -137,7 +137,8 @@ fn a_link_that_goes_takes_the_session_down_and_silences_it() {
     let effects = act(&mut session, now + ms(5000), Input::Link(true));
     let [said] = &sent(&effects)[..] else { panic!("{effects:?}") };
     assert_eq!((said.state, said.diagnostic, said.your), (State::Down, Diagnostic::PATH_DOWN, None));
-    act(&mut session, now + ms(5001), Input::Link(true));
+    session.handle(now + ms(5050), Input::Link(true));
+    assert_eq!(drain(&mut session), [], "it was up");
     act(&mut session, now + ms(5100), heard_with(State::Down, |c| c.your = None));
     assert_eq!(session.state(), State::Init);
 }

@@ -243,6 +243,38 @@ fn a_peer_that_fell_silent_while_down_is_forgotten() {
     assert_eq!((session.state(), session.diagnostic(), facts(&seen)), (State::Down, Diagnostic::NONE, vec![]));
 }
 
+#[test]
+fn a_peer_in_demand_mode_that_is_not_up_yet_gets_periodic_packets() {
+    let (mut session, now) = up(|_| {});
+    let demands = peer(State::Init).with(|c| c.demand = true);
+    assert!(moments(&run_with(&mut session, now, ms(3000), &demands)).len() >= 9);
+}
+
+#[test]
+fn a_poll_that_was_not_answered_while_down_holds_nothing_back_when_it_is_up() {
+    let (mut session, now) = up(|_| {});
+    assert!(sent(&act(&mut session, now, heard(State::Down)))[0].poll);
+    act(&mut session, now + ms(20), heard(State::Down));
+    let said = sent(&act(&mut session, now + ms(40), heard(State::Up)));
+    assert_eq!((said[0].poll, said[0].desired_min_tx), (true, 300_000));
+}
+
+#[test]
+fn no_packet_is_late_when_the_peer_changes_what_it_takes() {
+    let (mut session, mut now) = up(|s| s.transmit = interval(50));
+    let mut seen = Vec::new();
+    for n in 0..2000 {
+        now = now + ms(17);
+        seen.extend(run(&mut session, now));
+        let takes = [50_000, 60_000, 55_000][n % 3];
+        seen.extend(
+            act(&mut session, now, heard_with(State::Up, |c| c.required_min_rx = takes)).into_iter().map(|e| (now, e)),
+        );
+    }
+    let (least, most) = spread(&gaps(&seen)[2..]);
+    assert!(ms(37) < least && most <= ms(60), "{least:?} {most:?}");
+}
+
 trait With {
     fn with(self, change: impl FnOnce(&mut Self)) -> Self;
 }
