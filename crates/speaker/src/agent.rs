@@ -73,6 +73,7 @@ pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output
         slices: true,
         speakers: false,
         memberlist: true,
+        bgp: true,
     };
     let mut events = store.watch(interest, needs_out);
     let served = metrics::serve(&options, shell.clone(), facts.clone()).await?;
@@ -405,6 +406,10 @@ fn apply(world: &mut World, object: &Object) {
         Object::Service(service) => world.set_service(service.clone()),
         Object::Node(node) => world.set_node(node.clone()),
         Object::Slice(slice) => world.set_slice(slice.clone()),
+        Object::BgpConf(conf) => world.set_bgp(conf.as_ref().try_into()),
+        Object::BgpPeer(peer) => {
+            world.set_peer(peer.metadata.name.as_deref().unwrap_or_default(), peer.as_ref().try_into());
+        }
         Object::Namespace(_) | Object::Speaker(_) | Object::Memberlist(_) => {}
     }
 }
@@ -415,6 +420,8 @@ fn delete(world: &mut World, reference: &ObjectRef) {
         ObjectRef::Service(key) => world.remove_service(key),
         ObjectRef::Node(name) => world.remove_node(name),
         ObjectRef::Slice(key) => world.remove_slice(key),
+        ObjectRef::BgpConf(_) => world.remove_bgp(),
+        ObjectRef::BgpPeer(name) => world.remove_peer(name),
         ObjectRef::Namespace(_) | ObjectRef::Speaker(_) | ObjectRef::Memberlist => {}
     }
 }
