@@ -129,6 +129,11 @@ impl World {
         self.peers.remove(name);
     }
 
+    /// All BgpPeers, also those that are not valid.
+    pub fn peer_names(&self) -> BTreeSet<String> {
+        self.peers.keys().cloned().collect()
+    }
+
     pub(crate) fn bgp(&self) -> (Option<&Bgp>, Option<&InvalidBgp>) {
         (self.bgp.0.as_ref(), self.bgp.1.as_ref())
     }
