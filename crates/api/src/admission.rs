@@ -229,6 +229,19 @@ pub fn check_bgp_peer(new: &BgpPeer, old: Option<&BgpPeer>) -> Result<(), Vec<Re
     if let Some(ttl) = spec.ebgp_multihop.as_ref().and_then(|m| m.multihop_ttl).filter(|t| !(0..=255).contains(t)) {
         found.push("spec.ebgpMultihop.multihopTtl", format!("{ttl} is not a TTL; it goes from 1 to 255"));
     }
+    if let Some(ttl) = spec.ttl_security.as_ref().and_then(|t| t.ttl_min).filter(|t| !(0..=255).contains(t)) {
+        found.push("spec.ttlSecurity.ttlMin", format!("{ttl} is not a TTL; it goes from 1 to 255"));
+    }
+    let on = |enabled: Option<bool>| enabled.unwrap_or(false);
+    if spec.ttl_security.as_ref().is_some_and(|t| on(t.enabled))
+        && spec.ebgp_multihop.as_ref().is_some_and(|m| on(m.enabled))
+    {
+        found.push("spec.ttlSecurity", "cannot be used together with ebgpMultihop; lower ttlMin by the hops instead");
+    }
+    let source = spec.transport.as_ref().and_then(|t| given(&t.local_address));
+    if let Some(address) = source.filter(|a| a.parse::<IpAddr>().is_err()) {
+        found.push("spec.transport.localAddress", format!("{address:?} is not an IP address"));
+    }
     if let Some(port) = spec.transport.as_ref().and_then(|t| t.remote_port).filter(|p| !(0..=65535).contains(p)) {
         found.push("spec.transport.remotePort", format!("{port} is not a TCP port; it goes from 1 to 65535"));
     }

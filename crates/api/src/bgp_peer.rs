@@ -27,6 +27,10 @@ pub struct BgpPeerSpec {
     /// Routers that are more than one hop away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ebgp_multihop: Option<EbgpMultihop>,
+    /// Routers at most so many hops away, whose packets and ours begin with a TTL of 255 (GTSM, RFC 5082). Not together
+    /// with ebgpMultihop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_security: Option<TtlSecurity>,
     /// Timers of the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timers: Option<Timers>,
@@ -107,6 +111,18 @@ pub struct EbgpMultihop {
     pub multihop_ttl: Option<i64>,
 }
 
+/// Packets that come from too far are dropped (RFC 5082).
+#[derive(Debug, Clone, PartialEq, Default, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TtlSecurity {
+    /// Whether it is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// The least TTL that is taken; 255, a neighbour, when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_min: Option<i64>,
+}
+
 /// Timers of a session.
 #[derive(Debug, Clone, PartialEq, Default, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -138,6 +154,12 @@ pub struct TimersConfig {
 #[derive(Debug, Clone, PartialEq, Default, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Transport {
+    /// Our own address; without it that of the interface that leads to the router.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_address: Option<String>,
+    /// Talk only through this interface, for example a VRF.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bind_interface: Option<String>,
     /// Accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu_discovery: Option<bool>,

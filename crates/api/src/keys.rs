@@ -26,6 +26,10 @@ pub const LEGACY_POOL_FINALIZER: &str = "finalizer.ipam.kubesphere.io/v1alpha1";
 
 /// Label on a Node: keep load balancers off it.
 pub const EXCLUDE_NODE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+/// Label on a Node: its rack, by which BgpConf gives AS numbers.
+pub const RACK: &str = "openelb.kubesphere.io/rack";
+/// The one BgpConf that counts.
+pub const BGP_CONF: &str = "default";
 /// Label on an EndpointSlice: the name of its Service.
 pub const SLICE_SERVICE: &str = "kubernetes.io/service-name";
 

@@ -1,9 +1,10 @@
 //! The resources and keys of oxelb and OpenELB: as users write them ([`eip`], [`bgp_conf`], [`bgp_peer`], [`speaker`])
-//! and as the rest of oxelb reads them ([`pool`], [`service`], [`node`], [`endpoints`]): small, parsed once, unable to
+//! and as the rest of oxelb reads them ([`pool`], [`bgp`], [`peer`], [`service`], [`node`], [`endpoints`]): small, parsed once, unable to
 //! be wrong. What may be written at all is in [`admission`].
 
 pub mod address;
 pub mod admission;
+pub mod bgp;
 pub mod bgp_conf;
 pub mod bgp_peer;
 pub mod condition;
@@ -12,6 +13,7 @@ pub mod eip;
 pub mod endpoints;
 pub mod keys;
 pub mod node;
+pub mod peer;
 pub mod pool;
 mod rules;
 pub mod selector;
@@ -20,12 +22,14 @@ pub mod speaker;
 pub mod v1alpha1;
 
 pub use address::{AddressSet, Family, InvalidAddresses, Range};
+pub use bgp::{Bgp, Restart};
 pub use bgp_conf::{BgpConf, BgpConfSpec};
 pub use bgp_peer::{BgpPeer, BgpPeerSpec};
 pub use condition::Condition;
 pub use eip::{Eip, EipSpec, EipStatus};
 pub use endpoints::{EndpointSlice, SliceKey};
 pub use node::Node;
+pub use peer::{InvalidBgp, Peer};
 pub use pool::{InvalidPool, Pool, Protocol, Sharing};
 pub use selector::Selector;
 pub use service::{Scope, Service, ServiceKey};

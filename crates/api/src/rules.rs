@@ -88,7 +88,19 @@ fn bgp_peer(schema: &mut Value) {
         "self in ['', 'NONE', 'ALL', 'REPLACE']",
         "must be one of NONE, ALL, REPLACE",
     );
-    for (field, highest) in [("spec/ebgpMultihop/multihopTtl", 255), ("spec/transport/remotePort", 65535)] {
+    for field in ["localAddress", "bindInterface"] {
+        limit(schema, &format!("spec/transport/{field}"), "maxLength", 64);
+    }
+    rule(schema, "spec/transport/localAddress", "self == '' || isIP(self)", "must be an IP address");
+    rule(
+        schema,
+        "spec",
+        "!(has(self.ttlSecurity) && has(self.ttlSecurity.enabled) && self.ttlSecurity.enabled && has(self.ebgpMultihop) && has(self.ebgpMultihop.enabled) && self.ebgpMultihop.enabled)",
+        "spec.ttlSecurity: cannot be used together with ebgpMultihop; lower ttlMin by the hops instead",
+    );
+    for (field, highest) in
+        [("spec/ebgpMultihop/multihopTtl", 255), ("spec/ttlSecurity/ttlMin", 255), ("spec/transport/remotePort", 65535)]
+    {
         limit(schema, field, "minimum", 0);
         limit(schema, field, "maximum", highest);
     }

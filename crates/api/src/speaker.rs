@@ -40,6 +40,9 @@ pub struct SpeakerStatus {
     /// The node's own addresses, by interface.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub interfaces: BTreeMap<String, Vec<String>>,
+    /// BGP on this node, where it is spoken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bgp: Option<BgpSummary>,
     /// What on this node is in the way, with the mend.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
@@ -61,6 +64,36 @@ pub struct OwnedAddress {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<String>,
     /// Since when, RFC 3339.
+    pub since: String,
+}
+
+/// BGP on a node. What it announces is every address of pools for BGP for which it may.
+#[derive(Debug, Clone, PartialEq, Eq, Default, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BgpSummary {
+    /// Its AS number.
+    #[serde(rename = "as")]
+    pub asn: i64,
+    /// Its BGP identifier.
+    pub router_id: String,
+    /// How many routers hear it.
+    pub established: i64,
+    /// The routers that it talks to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sessions: Vec<BgpSession>,
+}
+
+/// A router that a node talks to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BgpSession {
+    /// The BgpPeer.
+    pub peer: String,
+    /// The router's address.
+    pub address: String,
+    /// ESTABLISHED, ACTIVE (no session yet) or IDLE (kept down).
+    pub state: String,
+    /// Since when it is ESTABLISHED, or is not, RFC 3339.
     pub since: String,
 }
 

@@ -23,6 +23,8 @@ pub struct Report {
     pub alive: bool,
     /// The addresses that it owns.
     pub owns: BTreeSet<IpAddr>,
+    /// Some router hears it.
+    pub heard: bool,
     /// What is in the way on its node.
     pub warnings: Vec<Warning>,
 }
@@ -33,6 +35,7 @@ impl From<&Speaker> for Report {
         Report {
             alive: status.conditions.iter().any(|c| c.type_ == "Alive" && c.status == "True"),
             owns: status.addresses.iter().filter_map(|a| a.address.parse().ok()).collect(),
+            heard: status.bgp.as_ref().is_some_and(|b| b.established > 0),
             warnings: status.warnings.clone(),
         }
     }
@@ -115,11 +118,21 @@ fn trouble(ip: IpAddr, service: &Service, plan: &Plan, reports: &Reports) -> Opt
         let (node, w) = first(&|w| HARMFUL.contains(&w.reason.as_str()))?;
         return Some((w.reason, format!("node {node}: {}", w.message)));
     }
+    // Every candidate announces what is for BGP, to all routers that it has a session with.
+    if announcement.protocol == Protocol::Bgp && candidates.iter().any(|(_, r)| r.alive && r.heard) {
+        return None;
+    }
     if !candidates.iter().any(|(_, r)| r.alive) {
         return Some(("NoSpeaker".to_owned(), no_speaker(ip, announcement)));
     }
     if let Some((node, w)) = first(&|w| matches!(w.reason.as_str(), "InterfaceMissing" | "NoSpeaker")) {
         return Some((w.reason, format!("no node announces {ip}; node {node}: {}", w.message)));
+    }
+    if announcement.protocol == Protocol::Bgp {
+        let message = format!(
+            "no router hears of {ip} yet: none of the nodes that announce it has a BGP session; see kubectl get speakers -o yaml, and kubectl get bgppeers -o yaml"
+        );
+        return Some(("NoSession".to_owned(), message));
     }
     let message = format!("no speaker announces {ip} yet; see kubectl get speakers, and the log of the speakers");
     Some(("NotYetAnnounced".to_owned(), message))
@@ -189,6 +202,7 @@ mod tests {
         };
         Report {
             alive: true,
+            heard: false,
             owns: owns.iter().map(|ip| ip.parse().unwrap()).collect(),
             warnings: warnings.iter().map(warning).collect(),
         }
@@ -226,6 +240,23 @@ mod tests {
         assert_eq!(said(&world, &reports).0, "True"); // D13: a warning, and it works
         reports.set("n2", report(&["10.0.0.7"], &[("KernelAnswers", "10.0.0.7 of the pool")]));
         assert_eq!(said(&world, &reports), ("False".into(), "KernelAnswers".into()));
+    }
+
+    #[test]
+    fn what_is_for_bgp_is_announced_as_soon_as_a_candidate_has_a_session() {
+        let (mut world, mut reports) = (world(), Reports::default());
+        let eip = json!({
+            "apiVersion": "network.kubesphere.io/v1alpha2", "kind": "Eip", "metadata": {"name": "p"},
+            "spec": {"address": "10.0.0.0/24"}
+        });
+        let eip: api::Eip = serde_json::from_value(eip).unwrap();
+        world.set_pool("p", Pool::try_from(&eip));
+        reports.set("n1", report(&[], &[("NoSpeaker", "BGP is not configured")]));
+        assert_eq!(said(&world, &reports), ("False".into(), "NoSpeaker".into()));
+        reports.set("n1", report(&[], &[]));
+        assert_eq!(said(&world, &reports), ("False".into(), "NoSession".into()));
+        reports.set("n1", Report { heard: true, ..report(&[], &[]) });
+        assert_eq!(said(&world, &reports), ("True".into(), "Announced".into()));
     }
 
     #[test]

@@ -123,6 +123,7 @@ pub async fn run(store: Store, options: Options, stop: impl Future<Output = ()>)
         slices: true,
         speakers: true,
         memberlist: true,
+        bgp: false,
     };
     let leader = Leader {
         store: store.clone(),

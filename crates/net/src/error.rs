@@ -32,6 +32,14 @@ pub enum Error {
         /// The process that has it, as far as it can be seen.
         by: String,
     },
+    /// EADDRINUSE of TCP.
+    #[error("TCP port {} is taken on {} by {by}; end it, or choose another port with spec.listenPort of the BgpConf: routers are connected to all the same", address.port(), address.ip())]
+    Listening {
+        /// What was to be listened on.
+        address: SocketAddr,
+        /// The process that has it, as far as it can be seen.
+        by: String,
+    },
     /// Any other answer.
     #[error("cannot {what}: {source}")]
     Kernel {

@@ -1,8 +1,9 @@
-//! The kernel: packet sockets, netlink, deadlines. Nothing here blocks for longer than a request to the kernel takes,
+//! The kernel: packet sockets, TCP and UDP, netlink, deadlines. Nothing here blocks for longer than a request to the kernel takes,
 //! nothing knows what the packets mean, and nothing but this crate is `unsafe`.
 
 mod error;
 mod groups;
+mod holder;
 pub mod host;
 mod memory;
 mod netlink;
@@ -10,6 +11,7 @@ mod packet;
 mod poller;
 mod resolve;
 mod sys;
+mod tcp;
 mod thread;
 mod udp;
 
@@ -20,5 +22,6 @@ pub use netlink::{Change, LinkState, Monitor, NoRoute, Routes, Table};
 pub use packet::PacketSocket;
 pub use poller::{Poller, Waker, now};
 pub use resolve::{Unresolved, resolve_names, resolve_route};
+pub use tcp::{TcpConnection, TcpListener, TcpOptions, Ttl};
 pub use thread::{lock_memory, prefer_deadlines};
 pub use udp::Udp;

@@ -76,6 +76,13 @@ impl Poller {
             .map_err(|e| Error::kernel("wait for another descriptor", e))
     }
 
+    /// Reports `fd`, which was added, also while it can be written to; or no more.
+    pub fn writable(&self, fd: impl AsFd, token: u64, report: bool) -> Result<(), Error> {
+        let more = if report { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
+        epoll::modify(&self.epoll, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN | more)
+            .map_err(|e| Error::kernel("wait until a descriptor can be written to", e))
+    }
+
     /// Reports `fd` no more.
     pub fn remove(&self, fd: impl AsFd) -> Result<(), Error> {
         epoll::delete(&self.epoll, fd).map_err(|e| Error::kernel("stop waiting for a descriptor", e))

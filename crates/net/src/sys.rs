@@ -5,6 +5,7 @@ use engine::{IfIndex, MacAddr};
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use std::io;
 use std::mem::size_of;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
 /// `sockaddr_ll`: an interface, and the ethertype wanted from it.
@@ -42,6 +43,49 @@ unsafe impl Plain for libc::c_int {}
 unsafe impl Plain for libc::tpacket_stats {}
 // SAFETY: an int, two shorts and eight bytes: 16 bytes without a gap.
 unsafe impl Plain for libc::packet_mreq {}
+
+// SAFETY: 128 bytes of an address, of which all are given a value; a byte, a byte, a short, an int and 80 bytes: no gap.
+unsafe impl Plain for Md5 {}
+
+/// `struct tcp_md5sig` of linux/tcp.h, whose address is a `struct sockaddr_storage` of 128 bytes.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Md5 {
+    address: [u8; 128],
+    flags: u8,
+    prefix: u8,
+    length: u16,
+    device: i32,
+    key: [u8; libc::TCP_MD5SIG_MAXKEYLEN],
+}
+
+/// Sets the key of TCP-MD5 (RFC 2385) for packets from and to `peer`; an empty one removes it (ENOENT: there was none).
+pub(crate) fn tcp_md5(fd: impl AsFd, peer: IpAddr, key: &[u8]) -> io::Result<()> {
+    let mut address = [0; 128];
+    // The layout of `sockaddr_in` and `sockaddr_in6`: family, port 0, and where the address begins.
+    match peer {
+        IpAddr::V4(ip) => {
+            address[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
+            address[4..8].copy_from_slice(&ip.octets());
+        }
+        IpAddr::V6(ip) => {
+            address[..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
+            address[8..24].copy_from_slice(&ip.octets());
+        }
+    }
+    let mut whole = [0; libc::TCP_MD5SIG_MAXKEYLEN];
+    let Some(room) = whole.get_mut(..key.len()) else { return Err(io::ErrorKind::InvalidInput.into()) };
+    room.copy_from_slice(key);
+    let request = Md5 { address, flags: 0, prefix: 0, length: key.len() as u16, device: 0, key: whole };
+    set(fd, libc::IPPROTO_TCP, libc::TCP_MD5SIG, &request)
+}
+
+/// Drops packets that come with a lower TTL or hop limit (RFC 5082).
+pub(crate) fn least_ttl(fd: impl AsFd, ipv6: bool, ttl: u8) -> io::Result<()> {
+    let (level, option) =
+        if ipv6 { (libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT) } else { (libc::IPPROTO_IP, libc::IP_MINTTL) };
+    set(fd, level, option, &libc::c_int::from(ttl))
+}
 
 fn set<T: Plain>(fd: impl AsFd, level: i32, option: i32, value: &T) -> io::Result<()> {
     let len = size_of::<T>() as libc::socklen_t;

@@ -1,11 +1,11 @@
 //! The UDP socket that carries heartbeats.
 
 use crate::Error;
+use crate::holder::{self, UDP};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 
 /// DSCP CS6, network control (RFC 4594 §3.1), as the whole octet.
 const NETWORK_CONTROL: u32 = 0xc0;
@@ -26,7 +26,9 @@ impl Udp {
             Err(e) if e.raw_os_error() == Some(libc::EAFNOSUPPORT) && address.ip().is_unspecified() => {
                 Udp::bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()))
             }
-            Err(e) if e.kind() == ErrorKind::AddrInUse => Err(Error::Taken { address, by: holder(address.port()) }),
+            Err(e) if e.kind() == ErrorKind::AddrInUse => {
+                Err(Error::Taken { address, by: holder::of(UDP, address.port()) })
+            }
             Err(e) => Err(Error::kernel(format!("bind UDP {address}"), e)),
         }
     }
@@ -78,55 +80,4 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
     let _ = socket.set_recv_buffer_size(BUFFER);
     socket.bind(&address.into())?;
     Ok(socket)
-}
-
-/// Who has the port, as far as /proc shows it: a process of another container is not seen.
-fn holder(port: u16) -> String {
-    let tables = ["/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"].map(std::fs::read_to_string);
-    let inodes: Vec<String> = tables.iter().flatten().flat_map(|table| inodes(table, port)).collect();
-    inodes
-        .iter()
-        .find_map(|inode| process(inode))
-        .unwrap_or_else(|| "a process that cannot be seen from here".to_owned())
-}
-
-/// The sockets bound to the port, of the text of /proc/net/udp or udp6.
-fn inodes(table: &str, port: u16) -> Vec<String> {
-    let suffix = format!(":{port:04X}");
-    let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
-    rows.filter(|row| row.get(1).is_some_and(|local| local.ends_with(&suffix)))
-        .filter_map(|row| row.get(9).map(|inode| (*inode).to_owned()))
-        .collect()
-}
-
-/// The process that has this socket open.
-fn process(inode: &str) -> Option<String> {
-    let wanted = format!("socket:[{inode}]");
-    for process in std::fs::read_dir("/proc").ok()?.flatten() {
-        let pid = process.file_name().to_string_lossy().parse::<u32>().ok();
-        let open = std::fs::read_dir(process.path().join("fd"));
-        let (Some(pid), Ok(mut open)) = (pid, open) else { continue };
-        let has = |entry: io::Result<std::fs::DirEntry>| {
-            entry.and_then(|e| std::fs::read_link(e.path())).is_ok_and(|target| target == Path::new(&wanted))
-        };
-        if open.any(has) {
-            let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            return Some(format!("process {pid} ({})", name.trim()));
-        }
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_sockets_of_a_port_are_found_in_the_kernels_table() {
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n\
-                     45: 00000000:1F0A 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 8312 2 0 0\n\
-                     46: 0100007F:1F0B 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 8313 2 0 0\n";
-        assert_eq!(inodes(table, 7946), ["8312"]);
-        assert!(inodes(table, 53).is_empty());
-    }
 }

@@ -49,6 +49,8 @@ pub enum Command {
     Check(Check),
     /// Remove what an uninstalled oxelb or OpenELB left on Services and pools.
     Clean(Clean),
+    /// Ask the speaker of this machine what gobgp would tell: global, neighbor [ADDRESS], global rib [-a ipv4|ipv6].
+    Gobgp(Gobgp),
     /// Which version this is.
     Version {
         /// How the result looks.
@@ -137,9 +139,10 @@ pub struct Speaker {
     /// Keep the last snapshot here, so that a restart works without the API server.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Accepted; there is no GoBGP to talk to.
-    #[arg(long, hide = true)]
-    pub api_hosts: Option<String>,
+    /// The port by which `gobgp -p` finds this speaker; 0 answers nobody. Only processes of this machine and user are
+    /// answered, and nothing listens on the network.
+    #[arg(long, default_value = ":50051", value_parser = listen)]
+    pub api_hosts: Listen,
     /// Accepted; there is no keepalived to give them to.
     #[arg(long, hide = true, allow_hyphen_values = true)]
     pub keepalived_args: Option<String>,
@@ -174,6 +177,26 @@ pub struct Check {
     /// How the result looks.
     #[arg(long, short, value_enum, default_value = "text")]
     pub output: Output,
+}
+
+/// Flags of `gobgp`, as GoBGP spells them.
+#[derive(Debug, Args)]
+pub struct Gobgp {
+    /// The port in --api-hosts of the speaker.
+    #[arg(long, short, default_value_t = 50051)]
+    pub port: u16,
+    /// Accepted; only the speaker of this machine is asked.
+    #[arg(long, short = 'u', hide = true)]
+    pub host: Option<String>,
+    /// Answer for programs.
+    #[arg(long, short)]
+    pub json: bool,
+    /// For which address family.
+    #[arg(long, short)]
+    pub address_family: Option<String>,
+    /// What to ask.
+    #[arg(required = true, value_name = "WORD")]
+    pub words: Vec<String>,
 }
 
 /// Flags of `clean`.

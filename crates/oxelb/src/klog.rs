@@ -12,6 +12,9 @@ pub fn arguments(given: impl Iterator<Item = OsString>) -> (Vec<OsString>, Vec<S
     let mut given = given.peekable();
     let program = given.next().unwrap_or_else(|| "oxelb".into());
     let name = Path::new(&program).file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    if name == "gobgp" {
+        return ([program, "gobgp".into()].into_iter().chain(given).collect(), Vec::new());
+    }
     let role = ["controller", "speaker"].into_iter().find(|role| name.strip_prefix("openelb-") == Some(role));
     let Some(role) = role else {
         return (std::iter::once(program).chain(given).collect(), Vec::new());

@@ -27,6 +27,13 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
             print(&text);
             return Ok(if errors { ExitCode::from(3) } else { ExitCode::SUCCESS });
         }
+        Command::Gobgp(flags) => {
+            let family = flags.address_family.map(|f| format!(" -a {f}")).unwrap_or_default();
+            let json = if flags.json { " -j" } else { "" };
+            let question = format!("{}{family}{json}", flags.words.join(" "));
+            let answer = speaker::ask(flags.port, &question).map_err(anyhow::Error::msg)?;
+            print(answer.trim_end_matches('\n'));
+        }
         Command::Clean(flags) => return runtime()?.block_on(clean(flags)),
     }
     Ok(ExitCode::SUCCESS)
@@ -87,6 +94,7 @@ fn speaker_options(flags: Speaker) -> speaker::Options {
         bind: SocketAddr::new(flags.bind_addr, flags.bind_port),
         secret: flags.secret.filter(|s| !s.is_empty()).map(String::into_bytes),
         layer2: flags.enable_layer2,
+        control: flags.api_hosts.0.map(|at| at.port()),
         http: flags.metrics_addr.0,
         state: flags.state_dir,
     }
@@ -139,6 +147,7 @@ async fn run_standalone(flags: Standalone) -> anyhow::Result<()> {
         bind: SocketAddr::from(([0u16; 8], 7946)),
         secret: None,
         layer2: true,
+        control: Some(50051),
         http: flags.metrics_addr.0,
         state: None,
     };

@@ -24,12 +24,16 @@
 //! **An address shared by several Services** needs nodes that serve all of those with policy Local (D33: each packet
 //! comes to the one announcing node, whichever Service it is for).
 //!
+//! **BGP**: every candidate announces, not one of them; what a node does there is [`bgp()`], made from plan and world.
+//!
 //! **Without Node objects**, as in a folder that has none, the caller names the nodes
 //! ([`World::set_fallback_nodes`]): its own and its peers. They count as Ready.
 
+mod bgp;
 mod reason;
 mod world;
 
+pub use bgp::{BgpNote, BgpPlan, Speaks, bgp};
 pub use reason::{NoCandidate, Note};
 pub use world::{World, part_of};
 

@@ -126,25 +126,25 @@ impl fmt::Display for NoCandidate {
                 f.write_str("no node is known; add Node objects, or name the nodes that run speakers")
             }
             NoCandidate::NotReady { nodes } => {
-                write!(f, "no node is Ready ({}); see why with kubectl describe node", Some3(nodes))
+                write!(f, "no node is Ready ({}); see why with kubectl describe node", Few(nodes))
             }
             NoCandidate::NetworkUnavailable { nodes } => {
                 write!(
                     f,
                     "the network of all nodes that are Ready is unavailable ({}); look after the network plugin",
-                    Some3(nodes)
+                    Few(nodes)
                 )
             }
             NoCandidate::Excluded { nodes } => write!(
                 f,
                 "all nodes that could announce carry the label {} ({}); remove it from one of them",
                 keys::EXCLUDE_NODE,
-                Some3(nodes)
+                Few(nodes)
             ),
             NoCandidate::NodeSelector { pool, nodes } => write!(
                 f,
                 "spec.nodeSelector of pool {pool} matches none of the nodes that could announce ({}); label one of them, or change the selector",
-                Some3(nodes)
+                Few(nodes)
             ),
             NoCandidate::NoEndpoints { service } => write!(
                 f,
@@ -153,12 +153,12 @@ impl fmt::Display for NoCandidate {
             NoCandidate::EndpointsElsewhere { service, nodes } => write!(
                 f,
                 "{service} has externalTrafficPolicy Local and endpoints only on nodes that may not announce ({}); run a pod on a node that may, let these announce, or use policy Cluster",
-                Some3(nodes)
+                Few(nodes)
             ),
             NoCandidate::NoCommonNode { services } => write!(
                 f,
                 "{} share the address with externalTrafficPolicy Local, and no node that may announce has serving endpoints of all of them; run their pods together on a node, or give them addresses of their own",
-                Some3(services)
+                Few(services)
             ),
         }
     }
@@ -181,12 +181,12 @@ impl fmt::Display for Note {
             Note::PoolMissing { pool, addresses } => write!(
                 f,
                 "pool {pool} is gone while Services have addresses of it ({}); they stay announced: make a pool that contains them, or delete the Services",
-                Some3(addresses)
+                Few(addresses)
             ),
             Note::OutsidePools { address, services } => write!(
                 f,
                 "{address} of {} is in no pool and is not announced; add it to a pool, or let the Service get another address",
-                Some3(services)
+                Few(services)
             ),
             Note::Family { address, service } => write!(
                 f,
@@ -197,9 +197,9 @@ impl fmt::Display for Note {
 }
 
 /// The first three of many.
-struct Some3<'a, T>(&'a BTreeSet<T>);
+pub(crate) struct Few<'a, T>(pub(crate) &'a BTreeSet<T>);
 
-impl<T: fmt::Display> fmt::Display for Some3<'_, T> {
+impl<T: fmt::Display> fmt::Display for Few<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, item) in self.0.iter().take(3).enumerate() {
             write!(f, "{}{item}", if i == 0 { "" } else { ", " })?;

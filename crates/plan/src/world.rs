@@ -1,6 +1,6 @@
 //! The snapshot of the cluster that is planned from, kept up to date object by object.
 
-use api::{EndpointSlice, InvalidPool, Node, Pool, Service, ServiceKey, SliceKey};
+use api::{Bgp, EndpointSlice, InvalidBgp, InvalidPool, Node, Peer, Pool, Service, ServiceKey, SliceKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,6 +13,9 @@ pub struct World {
     nodes: BTreeMap<String, Node>,
     fallback: BTreeMap<String, Node>,
     slices: BTreeMap<SliceKey, EndpointSlice>,
+    bgp: (Option<Bgp>, Option<InvalidBgp>),
+    /// Each one's last valid version, and why its newest cannot be used.
+    peers: BTreeMap<String, (Option<Peer>, Option<InvalidBgp>)>,
 }
 
 /// What is known of a pool.
@@ -97,6 +100,52 @@ impl World {
     /// An EndpointSlice is gone.
     pub fn remove_slice(&mut self, key: &SliceKey) {
         self.slices.remove(key);
+    }
+
+    /// The BgpConf is new or different. One that is not valid any more stays what it was.
+    pub fn set_bgp(&mut self, bgp: Result<Bgp, InvalidBgp>) {
+        match bgp {
+            Ok(bgp) => self.bgp = (Some(bgp), None),
+            Err(error) => self.bgp.1 = Some(error),
+        }
+    }
+
+    /// The BgpConf is gone.
+    pub fn remove_bgp(&mut self) {
+        self.bgp = (None, None);
+    }
+
+    /// A BgpPeer is new or different. One that is not valid any more stays what it was.
+    pub fn set_peer(&mut self, name: &str, peer: Result<Peer, InvalidBgp>) {
+        let known = self.peers.entry(name.to_owned()).or_default();
+        match peer {
+            Ok(peer) => *known = (Some(peer), None),
+            Err(error) => known.1 = Some(error),
+        }
+    }
+
+    /// A BgpPeer is gone.
+    pub fn remove_peer(&mut self, name: &str) {
+        self.peers.remove(name);
+    }
+
+    /// All BgpPeers, also those that are not valid.
+    pub fn peer_names(&self) -> BTreeSet<String> {
+        self.peers.keys().cloned().collect()
+    }
+
+    pub(crate) fn bgp(&self) -> (Option<&Bgp>, Option<&InvalidBgp>) {
+        (self.bgp.0.as_ref(), self.bgp.1.as_ref())
+    }
+
+    /// All valid ones, by name.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.values().filter_map(|(peer, _)| peer.as_ref())
+    }
+
+    /// BgpPeers that are invalid now, why, and whether an earlier version is still in force.
+    pub(crate) fn invalid_peers(&self) -> impl Iterator<Item = (&String, &InvalidBgp, bool)> {
+        self.peers.iter().filter_map(|(name, (peer, error))| Some((name, error.as_ref()?, peer.is_some())))
     }
 
     /// The Services whose EndpointSlices decide over candidates: those with policy Local and addresses.

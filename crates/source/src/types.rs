@@ -1,7 +1,10 @@
 //! What is read and what is written.
 
+use api::bgp_conf::NodeConfStatus;
+use api::bgp_peer::NodePeerStatus;
 use api::{
-    Condition, Eip, EipStatus, EndpointSlice, Node, Scope, Service, ServiceKey, SliceKey, Speaker, SpeakerStatus,
+    BgpConf, BgpPeer, Condition, Eip, EipStatus, EndpointSlice, Node, Scope, Service, ServiceKey, SliceKey, Speaker,
+    SpeakerStatus,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -26,6 +29,8 @@ pub struct Interest {
     pub speakers: bool,
     /// The key that authenticates speakers.
     pub memberlist: bool,
+    /// How BGP runs, and with whom.
+    pub bgp: bool,
 }
 
 /// What was read.
@@ -75,6 +80,10 @@ pub enum Object {
     Speaker(Box<Speaker>),
     /// The keys that authenticate speakers, the current one first. Never empty.
     Memberlist(Vec<Vec<u8>>),
+    /// The BgpConf that counts, without managed fields, resource version and status; it may be invalid.
+    BgpConf(Box<BgpConf>),
+    /// A BgpPeer, likewise.
+    BgpPeer(Box<BgpPeer>),
 }
 
 /// A Namespace and its labels.
@@ -103,6 +112,10 @@ pub enum ObjectRef {
     Speaker(String),
     /// The Secret `memberlist`.
     Memberlist,
+    /// A BgpConf.
+    BgpConf(String),
+    /// A BgpPeer.
+    BgpPeer(String),
 }
 
 impl Object {
@@ -116,6 +129,8 @@ impl Object {
             Object::Namespace(o) => ObjectRef::Namespace(o.name.clone()),
             Object::Speaker(o) => ObjectRef::Speaker(o.metadata.name.clone().unwrap_or_default()),
             Object::Memberlist(_) => ObjectRef::Memberlist,
+            Object::BgpConf(o) => ObjectRef::BgpConf(o.metadata.name.clone().unwrap_or_default()),
+            Object::BgpPeer(o) => ObjectRef::BgpPeer(o.metadata.name.clone().unwrap_or_default()),
         }
     }
 }
@@ -149,6 +164,22 @@ pub enum Write {
         node: String,
         /// Its new status.
         status: Box<SpeakerStatus>,
+    },
+    /// What a node uses of the BgpConf: its entry in the status, which is its own; `None` removes it.
+    BgpConfStatus {
+        /// The node's name.
+        node: String,
+        /// What it says.
+        status: Option<Box<NodeConfStatus>>,
+    },
+    /// What a node says of a BgpPeer: its entry in the status, which is its own; `None` removes it.
+    BgpPeerStatus {
+        /// The BgpPeer's name.
+        peer: String,
+        /// The node's name.
+        node: String,
+        /// What it says.
+        status: Option<Box<NodePeerStatus>>,
     },
     /// An event that users see in `kubectl describe`. In a folder it is only logged.
     Event {
@@ -230,6 +261,8 @@ impl fmt::Display for ObjectRef {
             ObjectRef::Namespace(name) => write!(f, "Namespace {name}"),
             ObjectRef::Speaker(name) => write!(f, "Speaker {name}"),
             ObjectRef::Memberlist => f.write_str("Secret memberlist"),
+            ObjectRef::BgpConf(name) => write!(f, "BgpConf {name}"),
+            ObjectRef::BgpPeer(name) => write!(f, "BgpPeer {name}"),
         }
     }
 }

@@ -104,6 +104,7 @@ fn interest() -> Interest {
         slices: true,
         speakers: true,
         memberlist: true,
+        bgp: true,
     }
 }
 

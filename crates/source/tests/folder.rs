@@ -57,6 +57,7 @@ fn start(store: &Store) -> (Told, Needs) {
         slices: true,
         speakers: true,
         memberlist: true,
+        bgp: true,
     };
     let (needs, needed) = watch::channel(BTreeSet::new());
     (Told::new(store.watch(interest, needed)), needs)

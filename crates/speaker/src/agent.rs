@@ -9,7 +9,7 @@
 use crate::facts::Facts;
 use crate::intent::{Command, Intent};
 use crate::shell::{self, Handle};
-use crate::{Error, Options, metrics, status, warnings};
+use crate::{Error, Options, bgp, metrics, status, warnings};
 use api::{Pool, ServiceKey};
 use plan::{Note, Plan, World};
 use source::{Change, Event, Interest, Object, ObjectRef, Store, Write, WriteError};
@@ -38,6 +38,7 @@ struct Agent {
     store: Store,
     options: Options,
     shell: Handle,
+    bgp: bgp::Part,
     /// Objects as read from the source, also for the snapshot.
     objects: BTreeMap<ObjectRef, Object>,
     world: World,
@@ -73,15 +74,19 @@ pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output
         slices: true,
         speakers: false,
         memberlist: true,
+        bgp: true,
     };
     let mut events = store.watch(interest, needs_out);
-    let served = metrics::serve(&options, shell.clone(), facts.clone()).await?;
+    let bgp = bgp::Part::new(&options.node);
+    let served = metrics::serve(&options, shell.clone(), facts.clone(), bgp.reader()).await?;
+    let answered = bgp::serve(&options, facts.clone(), bgp.reader());
     let mut agent = Agent {
         status: status::Status::new(&options),
         world: empty_world(&store, &options),
         store,
         options,
         shell,
+        bgp,
         objects: BTreeMap::new(),
         last: Vec::new(),
         gone: BTreeMap::new(),
@@ -101,10 +106,11 @@ pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output
     let mut stop = pin!(stop);
     let mut without_snapshot = Some(Instant::now() + SNAPSHOT_AFTER);
     loop {
-        let wake = [without_snapshot, agent.save_at, agent.write_at, agent.lock_at, Some(agent.look_at)]
-            .into_iter()
-            .flatten()
-            .min();
+        let wake =
+            [without_snapshot, agent.save_at, agent.write_at, agent.lock_at, agent.bgp.due(), Some(agent.look_at)]
+                .into_iter()
+                .flatten()
+                .min();
         tokio::select! {
             () = &mut stop => break,
             event = events.recv() => agent.read(event.ok_or(Error::SourceEnded)?, &mut events),
@@ -116,6 +122,10 @@ pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output
                 let now = facts.borrow_and_update().clone();
                 agent.facts_changed(&now);
             }
+            changed = agent.bgp.changed() => {
+                changed.map_err(Error::Bgp)?;
+                agent.write_at.get_or_insert_with(|| Instant::now() + GATHER);
+            }
             () = sleep_until(wake.unwrap_or_else(|| Instant::now() + LOOK_AGAIN)) => {
                 if without_snapshot.is_some_and(|at| at <= Instant::now()) {
                     without_snapshot = None;
@@ -123,13 +133,14 @@ pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output
                 }
                 let now = facts.borrow().clone();
                 agent.on_time(&now).await;
+                agent.bgp.on_time(&agent.store).await.map_err(Error::Bgp)?;
             }
         }
         if agent.synced {
             without_snapshot = None;
         }
     }
-    drop(served);
+    drop((served, answered));
     agent.leave(facts).await
 }
 
@@ -256,6 +267,10 @@ impl Agent {
             self.plan = Arc::new(plan);
             self.write_at.get_or_insert_with(|| Instant::now() + GATHER);
         }
+        let complete = !self.synced || needs_of(&self.objects).is_subset(&self.slices_read);
+        if let Err(error) = self.bgp.replan(&self.world, &self.plan, complete) {
+            tracing::error!(error, "BGP cannot be started");
+        }
         let Some(keys) = self.keys() else { return };
         let intent = Intent::new(&self.plan, keys, &self.options);
         if self.sent.as_ref() == Some(&intent) {
@@ -344,8 +359,10 @@ impl Agent {
             .values()
             .filter_map(|o| if let Object::Pool(eip) = o { Pool::try_from(eip.as_ref()).ok() } else { None });
         let pools: Vec<Pool> = pools.collect();
-        let warnings = warnings::find(&pools, &self.plan, facts, &self.options);
-        let status = self.status.status(facts, &self.plan, warnings, running);
+        let no_bgp = self.bgp.silent();
+        let mut warnings = warnings::find(&pools, &self.plan, facts, &self.options, no_bgp.as_deref());
+        warnings.extend(self.bgp.warnings());
+        let status = self.status.status(facts, &self.plan, self.bgp.summary(), warnings, running);
         if self.written.as_ref() == Some(&status) {
             return;
         }
@@ -363,9 +380,11 @@ impl Agent {
     /// The others are told before anything else, so that they answer while we still forward.
     async fn leave(mut self, mut facts: watch::Receiver<Arc<Facts>>) -> Result<(), Error> {
         tracing::info!("leaving: addresses are handed over");
+        self.bgp.leave();
         self.shell.send(Command::Leave);
         let ended = async { while facts.changed().await.is_ok() {} };
         let _ = tokio::time::timeout(Duration::from_secs(2), ended).await;
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.bgp.left(&self.store)).await;
         let last = facts.borrow().clone();
         self.status.observe(&last, &self.plan);
         let _ = tokio::time::timeout(Duration::from_secs(2), self.write_status(&last, false)).await;
@@ -405,6 +424,10 @@ fn apply(world: &mut World, object: &Object) {
         Object::Service(service) => world.set_service(service.clone()),
         Object::Node(node) => world.set_node(node.clone()),
         Object::Slice(slice) => world.set_slice(slice.clone()),
+        Object::BgpConf(conf) => world.set_bgp(conf.as_ref().try_into()),
+        Object::BgpPeer(peer) => {
+            world.set_peer(peer.metadata.name.as_deref().unwrap_or_default(), peer.as_ref().try_into());
+        }
         Object::Namespace(_) | Object::Speaker(_) | Object::Memberlist(_) => {}
     }
 }
@@ -415,6 +438,8 @@ fn delete(world: &mut World, reference: &ObjectRef) {
         ObjectRef::Service(key) => world.remove_service(key),
         ObjectRef::Node(name) => world.remove_node(name),
         ObjectRef::Slice(key) => world.remove_slice(key),
+        ObjectRef::BgpConf(_) => world.remove_bgp(),
+        ObjectRef::BgpPeer(name) => world.remove_peer(name),
         ObjectRef::Namespace(_) | ObjectRef::Speaker(_) | ObjectRef::Memberlist => {}
     }
 }

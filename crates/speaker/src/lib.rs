@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  objects ──► agent ──(Command, bounded)──► shell ──► wire
+//!                    ──(Command, bounded)──► bgp ──► routers, on a thread of its own
 //!              tokio, one thread             the deadline thread: epoll, own timer, raised priority
 //!  Speaker ◄── agent ◄────(Facts, latest)─── shell ◄── wire, kernel
 //! ```
@@ -10,6 +11,7 @@
 //! nothing else runs on.
 
 mod agent;
+mod bgp;
 mod facts;
 mod intent;
 mod metrics;
@@ -18,6 +20,8 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod warnings;
+
+pub use self::bgp::ask;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -37,6 +41,8 @@ pub struct Options {
     pub secret: Option<Vec<u8>>,
     /// Announce pools with protocol layer2.
     pub layer2: bool,
+    /// The port that `gobgp -p` names: under it, and on this machine only, it is answered. `None` answers nobody.
+    pub control: Option<u16>,
     /// Where metrics and probes are served; `None` serves none.
     pub http: Option<SocketAddr>,
     /// Where the last snapshot is kept, so that a restart needs no API server; `None` keeps none.
@@ -67,6 +73,9 @@ pub enum Error {
     /// The thread that answers on the wire ended although nobody asked it to.
     #[error("the thread that answers on the wire ended: {0}")]
     Shell(String),
+    /// The thread that talks BGP ended although nobody asked it to.
+    #[error("the thread that talks BGP ended: {0}")]
+    Bgp(String),
     /// Objects do not come any more.
     #[error("the reader of objects ended; this is a bug, the restart will read everything anew")]
     SourceEnded,

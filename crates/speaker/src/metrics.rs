@@ -3,7 +3,7 @@
 use crate::facts::Facts;
 use crate::intent::Command;
 use crate::shell::Handle;
-use crate::{Error, Options};
+use crate::{Error, Options, bgp};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -26,6 +26,8 @@ const SHELL_ANSWERS: Duration = Duration::from_secs(2);
 struct Served {
     shell: Handle,
     facts: watch::Receiver<Arc<Facts>>,
+    bgp: bgp::Reader,
+    node: Arc<str>,
 }
 
 /// Ends the server when dropped.
@@ -43,6 +45,7 @@ pub(crate) async fn serve(
     options: &Options,
     shell: Handle,
     facts: watch::Receiver<Arc<Facts>>,
+    bgp: bgp::Reader,
 ) -> Result<Server, Error> {
     let Some(address) = options.http else { return Ok(Server(None)) };
     let listener = tokio::net::TcpListener::bind(address).await.map_err(|source| Error::Http { address, source })?;
@@ -50,7 +53,7 @@ pub(crate) async fn serve(
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .with_state(Served { shell, facts });
+        .with_state(Served { shell, facts, bgp, node: options.node.as_str().into() });
     let task = tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "metrics and probes are served no more");
@@ -108,10 +111,10 @@ async fn metrics(State(served): State<Served>) -> impl IntoResponse {
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::CONTENT_TYPE, "text/plain")], String::new());
     };
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    (StatusCode::OK, [(header::CONTENT_TYPE, kind)], text(&facts))
+    (StatusCode::OK, [(header::CONTENT_TYPE, kind)], text(&facts, served.bgp.fresh().await.as_ref(), &served.node))
 }
 
-fn text(facts: &Facts) -> String {
+fn text(facts: &Facts, bgp: &bgp::Facts, node: &str) -> String {
     let mut registry = Registry::default();
     let gauge = |value: usize| {
         let gauge: Gauge = Gauge::default();
@@ -154,6 +157,7 @@ fn text(facts: &Facts) -> String {
         rejected.get_or_create(&Rejected { from: from.to_string(), reason: reason.clone() }).inc_by(*count);
     }
     registry.register("oxelb_heartbeats_rejected", "Heartbeats that were refused", rejected);
+    bgp::register(&mut registry, bgp, node);
     let mut out = String::new();
     // Writing into a String cannot fail.
     let _ = encode(&mut out, &registry);

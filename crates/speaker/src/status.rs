@@ -3,7 +3,7 @@
 use crate::Options;
 use crate::facts::Facts;
 use api::Condition;
-use api::speaker::{OwnedAddress, SpeakerStatus, Warning};
+use api::speaker::{BgpSummary, OwnedAddress, SpeakerStatus, Warning};
 use plan::Plan;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -48,6 +48,7 @@ impl Status {
         &mut self,
         facts: &Facts,
         plan: &Plan,
+        bgp: Option<BgpSummary>,
         warnings: Vec<Warning>,
         running: bool,
     ) -> SpeakerStatus {
@@ -88,6 +89,7 @@ impl Status {
                     Some((link.name.clone(), addresses))
                 })
                 .collect(),
+            bgp,
             warnings,
             conditions: vec![alive],
         }

@@ -18,6 +18,7 @@ fn options() -> Options {
         bind: SocketAddr::from(([0, 0, 0, 0], 7946)),
         secret: None,
         layer2: true,
+        control: None,
         http: None,
         state: None,
     }
@@ -71,7 +72,7 @@ fn without_layer2_nothing_is_announced_and_the_pool_is_named() {
     let plan = plan::plan(&world());
     assert!(Intent::new(&plan, vec![], &options).addresses.is_empty());
     let pools = [pool("l2", json!({"address": "10.0.0.100-10.0.0.109", "protocol": "layer2", "interface": "eth0"}))];
-    let found = warnings::find(&pools, &plan, &Facts::default(), &options);
+    let found = warnings::find(&pools, &plan, &Facts::default(), &options, None);
     assert!(found[0].message.contains("no registered speaker:[layer2] eip:[l2]"), "{found:?}");
 }
 
@@ -79,7 +80,9 @@ fn without_layer2_nothing_is_announced_and_the_pool_is_named() {
 fn a_pool_in_use_whose_protocol_nobody_speaks_is_named() {
     let plan = plan::plan(&world());
     let pools = [pool("routed", json!({"address": "10.9.0.0/24"}))];
-    let found = warnings::find(&pools, &plan, &Facts::default(), &options());
+    let find = |no_bgp| warnings::find(&pools, &plan, &Facts::default(), &options(), no_bgp);
+    assert_eq!(find(None), []);
+    let found = find(Some("BGP is not configured"));
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].reason.as_str(), found[0].pool.as_deref()), ("NoSpeaker", Some("routed")));
     assert!(found[0].message.contains("no registered speaker:[bgp] eip:[routed]"), "{found:?}");
@@ -92,11 +95,11 @@ fn a_missing_interface_is_named_only_where_the_node_could_announce() {
     let elsewhere = json!({"address": "10.0.0.100-10.0.0.109", "protocol": "layer2", "interface": "nope",
         "nodeSelector": {"matchLabels": {"rack": "1"}}});
     world.set_pool("l2", Ok(pool("l2", spec.clone())));
-    let found = warnings::find(&[pool("l2", spec)], &plan::plan(&world), &Facts::default(), &options());
+    let found = warnings::find(&[pool("l2", spec)], &plan::plan(&world), &Facts::default(), &options(), None);
     assert_eq!(found[0].reason, "InterfaceMissing");
     assert!(found[0].message.contains("no interface nope on this node"), "{found:?}");
     world.set_pool("l2", Ok(pool("l2", elsewhere.clone())));
-    let found = warnings::find(&[pool("l2", elsewhere)], &plan::plan(&world), &Facts::default(), &options());
+    let found = warnings::find(&[pool("l2", elsewhere)], &plan::plan(&world), &Facts::default(), &options(), None);
     assert_eq!(found, []);
 }
 
@@ -104,22 +107,22 @@ fn a_missing_interface_is_named_only_where_the_node_could_announce() {
 fn a_stranger_that_answers_is_named_with_its_mac() {
     let mut facts = Facts::default();
     facts.conflicts.insert("10.0.0.100".parse().unwrap(), (IfIndex(2), MacAddr([2, 0, 0, 0, 0, 9]), Tick::ZERO));
-    let found = warnings::find(&[], &plan::plan(&world()), &facts, &options());
+    let found = warnings::find(&[], &plan::plan(&world()), &facts, &options(), None);
     assert_eq!(found[0].reason, "AddressConflict");
     assert!(found[0].message.contains("02:00:00:00:00:09") && found[0].message.contains("10.0.0.100"), "{found:?}");
     facts.now = Tick::from_millis(151_000);
-    assert_eq!(warnings::find(&[], &plan::plan(&world()), &facts, &options()), [], "it was not seen again");
+    assert_eq!(warnings::find(&[], &plan::plan(&world()), &facts, &options(), None), [], "it was not seen again");
 }
 
 #[test]
 fn a_node_that_hears_no_other_says_which_port_may_be_blocked() {
     let mut facts = Facts { commands: 1, ..Facts::default() };
     let plan = plan::plan(&world());
-    let found = warnings::find(&[], &plan, &facts, &options());
+    let found = warnings::find(&[], &plan, &facts, &options(), None);
     assert_eq!(found[0].reason, "HearsNobody");
     assert!(found[0].message.contains("UDP port 7946"), "{found:?}");
     facts.alive.insert("n2".to_owned());
-    assert_eq!(warnings::find(&[], &plan, &facts, &options()), []);
+    assert_eq!(warnings::find(&[], &plan, &facts, &options(), None), []);
 }
 
 #[test]
@@ -129,12 +132,12 @@ fn the_speaker_says_since_when_it_owns_an_address_and_forgets_what_it_lost() {
     let mut facts = Facts::default();
     facts.owned.insert("10.0.0.100".parse().unwrap(), ["eth0".to_owned()].into());
     status.observe(&facts, &plan);
-    let first = status.status(&facts, &plan, Vec::new(), true);
+    let first = status.status(&facts, &plan, None, Vec::new(), true);
     assert_eq!((first.owns, first.addresses[0].pool.as_str(), first.addresses[0].interfaces.len()), (1, "l2", 1));
     assert!(!first.addresses[0].since.is_empty());
-    assert_eq!(status.status(&facts, &plan, Vec::new(), true), first, "nothing changed, so nothing is written");
+    assert_eq!(status.status(&facts, &plan, None, Vec::new(), true), first, "nothing changed, so nothing is written");
     facts.owned.clear();
     status.observe(&facts, &plan);
-    let stopped = status.status(&facts, &plan, Vec::new(), false);
+    let stopped = status.status(&facts, &plan, None, Vec::new(), false);
     assert_eq!((stopped.owns, stopped.conditions[0].status.as_str()), (0, "False"));
 }

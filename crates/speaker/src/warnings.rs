@@ -15,8 +15,15 @@ use std::time::Duration;
 /// Trouble on the wire that was not seen again for so long is over: the engines repeat themselves every minute at most.
 const TROUBLE_LASTS: Duration = Duration::from_secs(150);
 
-/// Everything that is wrong here now. `pools` are the valid ones.
-pub(crate) fn find(pools: &[Pool], plan: &Plan, facts: &Facts, options: &Options) -> Vec<Warning> {
+/// Everything that is wrong here now but what is of BGP alone. `pools` are the valid ones; `no_bgp` says why nothing is
+/// announced by BGP, if nothing is.
+pub(crate) fn find(
+    pools: &[Pool],
+    plan: &Plan,
+    facts: &Facts,
+    options: &Options,
+    no_bgp: Option<&str>,
+) -> Vec<Warning> {
     let mut found = BTreeSet::new();
     let routes = Routes::new().ok();
     for pool in pools {
@@ -27,12 +34,14 @@ pub(crate) fn find(pools: &[Pool], plan: &Plan, facts: &Facts, options: &Options
             Protocol::Vip => "vip",
         };
         if pool.protocol != Protocol::Layer2 || !options.layer2 {
-            if used {
-                let mend = if pool.protocol == Protocol::Layer2 {
-                    "start the speaker with --enable-layer2=true"
-                } else {
-                    "this version announces layer2 only: change spec.protocol, or stay on the version that you have"
-                };
+            let mend = match pool.protocol {
+                Protocol::Layer2 => Some("start the speaker with --enable-layer2=true"),
+                Protocol::Bgp => no_bgp,
+                Protocol::Vip => Some(
+                    "this version does not announce it: change spec.protocol, or stay on the version that you have",
+                ),
+            };
+            if let Some(mend) = mend.filter(|_| used) {
                 let message = format!("no registered speaker:[{protocol}] eip:[{}]; {mend}", pool.name);
                 found.insert(warning("NoSpeaker", Some(&pool.name), message));
             }

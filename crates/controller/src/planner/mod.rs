@@ -241,6 +241,8 @@ impl Planner {
                 self.all_pools_changed();
             }
             Object::Memberlist(_) => self.memberlist = Memberlist::There,
+            // Not asked for: they give no addresses.
+            Object::BgpConf(_) | Object::BgpPeer(_) => return,
         }
         self.look(now);
     }
@@ -278,6 +280,7 @@ impl Planner {
                 self.all_pools_changed();
             }
             ObjectRef::Memberlist => self.memberlist = Memberlist::Missing,
+            ObjectRef::BgpConf(_) | ObjectRef::BgpPeer(_) => return,
         }
         self.look(now);
     }

@@ -15,6 +15,7 @@ mod network;
 mod overflow;
 mod questions;
 mod resolve;
+mod tcp;
 mod threads;
 mod udp;
 
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         overflow::TESTS,
         questions::TESTS,
         resolve::TESTS,
+        tcp::TESTS,
         threads::TESTS,
         udp::TESTS,
     ]

@@ -4,7 +4,7 @@ use super::reach::Report;
 use super::watch::{Kind, Step, watch};
 use crate::changes::Told;
 use crate::types::{Event, Namespace, Object, ObjectRef};
-use api::{Eip, Node, Scope, Service, ServiceKey, Speaker, keys};
+use api::{BgpConf, BgpPeer, Eip, Node, Scope, Service, ServiceKey, Speaker, keys};
 use futures::StreamExt;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1 as core;
@@ -103,6 +103,20 @@ pub(crate) fn pool(mut object: Eip) -> Object {
 pub(crate) fn speaker(mut object: Speaker) -> Object {
     strip(&mut object.metadata);
     Object::Speaker(Box::new(object))
+}
+
+/// The BgpConf as written; `None` for others than the one that counts. Its status is what speakers say.
+pub(crate) fn bgp_conf(mut object: BgpConf) -> Option<Object> {
+    strip(&mut object.metadata);
+    object.status = None;
+    (name(&object.metadata) == keys::BGP_CONF).then(|| Object::BgpConf(Box::new(object)))
+}
+
+/// A BgpPeer as written, likewise.
+pub(crate) fn bgp_peer(mut object: BgpPeer) -> Object {
+    strip(&mut object.metadata);
+    object.status = None;
+    Object::BgpPeer(Box::new(object))
 }
 
 fn strip(meta: &mut ObjectMeta) {

@@ -11,7 +11,7 @@ pub(crate) use write::stamp;
 
 use crate::types::{Event, Interest, Object, ObjectRef, Write, WriteError};
 use crate::{OpenError, QUEUE};
-use api::{Eip, ServiceKey, Speaker, keys};
+use api::{BgpConf, BgpPeer, Eip, ServiceKey, Speaker, keys};
 use k8s_openapi::api::core::v1 as core;
 use kinds::{Closed, Outlet, name};
 use kube::Client;
@@ -68,6 +68,13 @@ impl Cluster {
                 |m| ObjectRef::Speaker(name(m)),
                 |o| Some(kinds::speaker(o)),
             );
+        }
+        if interest.bgp {
+            let one = Some(format!("metadata.name={}", keys::BGP_CONF));
+            let reference = |m: &ObjectMeta| ObjectRef::BgpConf(name(m));
+            tasks.follow::<BgpConf>("bgpconfs", None, one, reference, kinds::bgp_conf);
+            let reference = |m: &ObjectMeta| ObjectRef::BgpPeer(name(m));
+            tasks.follow::<BgpPeer>("bgppeers", None, None, reference, |o| Some(kinds::bgp_peer(o)));
         }
         if interest.memberlist {
             let (namespace, one) = (Some(&*interest.namespace), format!("metadata.name={}", keys::MEMBERLIST_SECRET));

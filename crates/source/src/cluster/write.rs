@@ -2,7 +2,7 @@
 
 use super::connect::text;
 use crate::types::{ObjectRef, ServicePatch, Write, WriteError};
-use api::{Condition, Eip, EipStatus, Speaker, SpeakerStatus, keys};
+use api::{BgpConf, BgpPeer, Condition, Eip, EipStatus, Speaker, SpeakerStatus, keys};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::events::v1 as events;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -26,6 +26,14 @@ pub(super) async fn write(client: &Client, namespace: &str, write: Write) -> Res
         Write::PoolFinalizer { name } => pool_finalizer(client, &name).await,
         Write::Memberlist { key } => memberlist(client, namespace, &key).await,
         Write::Speaker { node, status } => speaker(client, &node, *status).await,
+        Write::BgpConfStatus { node, status } => {
+            let entry = status.map(|s| json!({ "nodesConfStatus": { &node: s } }));
+            of_node::<BgpConf>(client, keys::BGP_CONF, &node, entry).await
+        }
+        Write::BgpPeerStatus { peer, node, status } => {
+            let entry = status.map(|s| json!({ "nodesPeerStatus": { &node: s } }));
+            of_node::<BgpPeer>(client, &peer, &node, entry).await
+        }
         Write::Event { about, uid, component, warning, reason, message } => {
             event(client, about, uid, component, warning, reason, message).await
         }
@@ -118,6 +126,23 @@ async fn speaker(client: &Client, node: &str, mut status: SpeakerStatus) -> Resu
     let request = Request::new(path.clone()).patch(node, &manager, &of(json!({ "spec": {} }))).map_err(refused)?;
     send::<Versioned>(client, request).await?;
     status_patch(client, path, node, &manager, &body).await
+}
+
+/// Server-side apply as a manager of the node's own: what it says is its own and nobody else's, and all of it is gone
+/// when it says nothing any more (D16).
+async fn of_node<K: Resource<DynamicType = ()>>(
+    client: &Client,
+    name: &str,
+    node: &str,
+    status: Option<Value>,
+) -> Result<Option<String>, WriteError> {
+    let body = json!({
+        "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": { "name": name },
+        "status": status.unwrap_or_else(|| json!({})),
+    });
+    // The most that the API takes are 128 characters, and a node's name may be longer.
+    let manager = PatchParams::apply(shorten(&format!("{SPEAKER_MANAGER}.{node}"), 128)).force();
+    status_patch(client, K::url_path(&(), None), name, &manager, &Patch::Apply(body)).await
 }
 
 async fn event(

@@ -2,7 +2,7 @@
 
 use crate::cluster::kinds::{name, service_key};
 use crate::types::ObjectRef;
-use api::{Eip, SliceKey, keys};
+use api::{BgpConf, BgpPeer, Eip, SliceKey, keys};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use kube::api::ObjectMeta;
@@ -20,6 +20,8 @@ pub(super) enum Manifest {
     Node(Box<core::Node>),
     Namespace(Box<core::Namespace>),
     Memberlist(Box<core::Secret>),
+    BgpConf(Box<BgpConf>),
+    BgpPeer(Box<BgpPeer>),
 }
 
 impl Manifest {
@@ -34,6 +36,8 @@ impl Manifest {
             Manifest::Node(o) => ObjectRef::Node(name(&o.metadata)),
             Manifest::Namespace(o) => ObjectRef::Namespace(name(&o.metadata)),
             Manifest::Memberlist(_) => ObjectRef::Memberlist,
+            Manifest::BgpConf(o) => ObjectRef::BgpConf(name(&o.metadata)),
+            Manifest::BgpPeer(o) => ObjectRef::BgpPeer(name(&o.metadata)),
         }
     }
 }
@@ -121,8 +125,8 @@ fn object(text: &str, before: u64, parsed: &mut Parsed) -> Result<(), String> {
         ("", "Node") => Manifest::Node(yaml(text, before)?),
         ("", "Namespace") => Manifest::Namespace(yaml(text, before)?),
         ("", "Secret") if name == keys::MEMBERLIST_SECRET => Manifest::Memberlist(yaml(text, before)?),
-        // Not read yet, but ours.
-        ("network.kubesphere.io", "BgpConf" | "BgpPeer") => return Ok(()),
+        ("network.kubesphere.io", "BgpConf") => Manifest::BgpConf(yaml(text, before)?),
+        ("network.kubesphere.io", "BgpPeer") => Manifest::BgpPeer(yaml(text, before)?),
         _ => {
             parsed.foreign.insert(format!("{kind} ({api_version})"));
             return Ok(());
@@ -153,6 +157,8 @@ fn clean(manifest: &mut Manifest) {
         Manifest::Node(o) => &mut o.metadata,
         Manifest::Namespace(o) => &mut o.metadata,
         Manifest::Memberlist(o) => &mut o.metadata,
+        Manifest::BgpConf(o) => &mut o.metadata,
+        Manifest::BgpPeer(o) => &mut o.metadata,
     };
     metadata.managed_fields = None;
     metadata.finalizers = None;
@@ -218,7 +224,7 @@ mod tests {
 
     #[test]
     fn yaml_that_is_not_ours_is_named_and_ignored() {
-        let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n---\napiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: s}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: mine}\n---\napiVersion: network.kubesphere.io/v1alpha2\nkind: BgpConf\nmetadata: {name: default}\n";
+        let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n---\napiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: s}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: mine}\n";
         let parsed = parse(text).unwrap();
         assert!(parsed.objects.is_empty());
         let foreign: Vec<&str> = parsed.foreign.iter().map(String::as_str).collect();

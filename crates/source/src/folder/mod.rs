@@ -99,6 +99,23 @@ impl Folder {
                 let there = view.manifest(reference).is_some() || view.status(reference).is_some();
                 Ok((!there).then_some(Status::Memberlist(key)))
             }),
+            Write::BgpConfStatus { node, status } => {
+                self.change(&ObjectRef::BgpConf(api::keys::BGP_CONF.to_owned()), |view, reference| {
+                    view.manifest(reference).ok_or(WriteError::Gone)?;
+                    let known = view.status(reference);
+                    let mut new =
+                        if let Some(Status::BgpConf(known)) = known { known.clone() } else { Default::default() };
+                    set(&mut new.nodes_conf_status, node, status);
+                    Ok(Some(Status::BgpConf(new)))
+                })
+            }
+            Write::BgpPeerStatus { peer, node, status } => self.change(&ObjectRef::BgpPeer(peer), |view, reference| {
+                view.manifest(reference).ok_or(WriteError::Gone)?;
+                let known = view.status(reference);
+                let mut new = if let Some(Status::BgpPeer(known)) = known { known.clone() } else { Default::default() };
+                set(&mut new.nodes_peer_status, node, status);
+                Ok(Some(Status::BgpPeer(new)))
+            }),
             // Finalizers have no meaning here.
             Write::PoolFinalizer { .. } => Ok(None),
             Write::Event { about, component, warning, reason, message, .. } => {
@@ -151,6 +168,14 @@ impl Folder {
             }
         }
         Err(WriteError::Unavailable(format!("another process holds {}", folder.join(".lock").display())))
+    }
+}
+
+/// A node's own entry, which is gone when it says nothing.
+fn set<T>(entries: &mut BTreeMap<String, T>, node: String, entry: Option<Box<T>>) {
+    match entry {
+        Some(entry) => drop(entries.insert(node, *entry)),
+        None => drop(entries.remove(&node)),
     }
 }
 
@@ -262,6 +287,7 @@ impl Reader {
             Object::Namespace(_) => self.interest.namespaces,
             Object::Speaker(_) => self.interest.speakers,
             Object::Memberlist(_) => self.interest.memberlist,
+            Object::BgpConf(_) | Object::BgpPeer(_) => self.interest.bgp,
         }
     }
 

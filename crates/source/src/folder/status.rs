@@ -4,6 +4,8 @@ use super::manifest::Manifest;
 use crate::changes::hash;
 use crate::cluster::{kinds, stamp};
 use crate::types::{Object, ObjectRef, ServicePatch};
+use api::bgp_conf::BgpConfStatus;
+use api::bgp_peer::BgpPeerStatus;
 use api::{EipStatus, Scope, ServiceKey, Speaker, SpeakerStatus, keys};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1 as core;
@@ -24,6 +26,8 @@ pub(super) enum Status {
     Pool(EipStatus),
     Speaker(SpeakerStatus),
     Memberlist(Vec<u8>),
+    BgpConf(BgpConfStatus),
+    BgpPeer(BgpPeerStatus),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -45,6 +49,8 @@ pub(super) fn file_name(reference: &ObjectRef) -> Option<String> {
         ObjectRef::Service(ServiceKey { namespace, name }) => format!("Service.{namespace}.{name}.yaml"),
         ObjectRef::Speaker(name) => format!("Speaker.{name}.yaml"),
         ObjectRef::Memberlist => "Secret.memberlist.yaml".to_owned(),
+        ObjectRef::BgpConf(name) => format!("BgpConf.{name}.yaml"),
+        ObjectRef::BgpPeer(name) => format!("BgpPeer.{name}.yaml"),
         ObjectRef::Node(_) | ObjectRef::Slice(_) | ObjectRef::Namespace(_) => return None,
     })
     // Names are the user's, and must not lead out of the folder.
@@ -58,6 +64,8 @@ pub(super) fn reference(file: &str) -> Option<ObjectRef> {
         "Eip" => Some(ObjectRef::Pool(name.to_owned())),
         "Service" => name.split_once('.').map(|(namespace, name)| ObjectRef::Service(ServiceKey::new(namespace, name))),
         "Speaker" => Some(ObjectRef::Speaker(name.to_owned())),
+        "BgpConf" => Some(ObjectRef::BgpConf(name.to_owned())),
+        "BgpPeer" => Some(ObjectRef::BgpPeer(name.to_owned())),
         "Secret" if name == keys::MEMBERLIST_SECRET => Some(ObjectRef::Memberlist),
         _ => None,
     }
@@ -77,6 +85,8 @@ pub(super) fn parse(reference: &ObjectRef, text: &str) -> Result<Status, String>
         }
         ObjectRef::Pool(_) => yaml(text)?.status.map(Status::Pool).ok_or_else(missing),
         ObjectRef::Speaker(_) => yaml(text)?.status.map(Status::Speaker).ok_or_else(missing),
+        ObjectRef::BgpConf(_) => yaml(text)?.status.map(Status::BgpConf).ok_or_else(missing),
+        ObjectRef::BgpPeer(_) => yaml(text)?.status.map(Status::BgpPeer).ok_or_else(missing),
         ObjectRef::Memberlist => {
             let key = yaml::<()>(text)?.data.and_then(|mut data| data.remove(keys::MEMBERLIST_KEY));
             key.map(|key| Status::Memberlist(key.0)).ok_or_else(missing)
@@ -109,6 +119,12 @@ pub(super) fn text(reference: &ObjectRef, status: &Status) -> Result<String, Str
         }
         (ObjectRef::Speaker(name), Status::Speaker(status)) => {
             yaml((Speaker::api_version(&()), Speaker::kind(&())), named(name), Some(status), None)
+        }
+        (ObjectRef::BgpConf(name), Status::BgpConf(status)) => {
+            yaml((api::BgpConf::api_version(&()), api::BgpConf::kind(&())), named(name), Some(status), None)
+        }
+        (ObjectRef::BgpPeer(name), Status::BgpPeer(status)) => {
+            yaml((api::BgpPeer::api_version(&()), api::BgpPeer::kind(&())), named(name), Some(status), None)
         }
         (ObjectRef::Memberlist, Status::Memberlist(key)) => {
             let data = [(keys::MEMBERLIST_KEY.to_owned(), ByteString(key.clone()))].into();
@@ -149,6 +165,8 @@ pub(super) fn object(
         Manifest::Slice(slice) => api::EndpointSlice::read(slice).map(Object::Slice),
         Manifest::Node(node) => Some(kinds::node(node)),
         Manifest::Namespace(namespace) => Some(kinds::namespace((**namespace).clone())),
+        Manifest::BgpConf(conf) => kinds::bgp_conf((**conf).clone()),
+        Manifest::BgpPeer(peer) => Some(kinds::bgp_peer((**peer).clone())),
         Manifest::Memberlist(secret) => {
             let mut data = secret.data.clone().unwrap_or_default();
             let text = secret.string_data.clone().unwrap_or_default();

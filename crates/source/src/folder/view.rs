@@ -167,7 +167,10 @@ impl View {
     /// and one is enough.
     pub fn tidy(&mut self) {
         for reference in std::mem::take(&mut self.vanished) {
-            let of_manifest = matches!(reference, ObjectRef::Service(_) | ObjectRef::Pool(_));
+            let of_manifest = matches!(
+                reference,
+                ObjectRef::Service(_) | ObjectRef::Pool(_) | ObjectRef::BgpConf(_) | ObjectRef::BgpPeer(_)
+            );
             // A broken file of which nothing is known may hold any object.
             if of_manifest && self.manifest(&reference).is_none() && !self.sources.values().any(|s| s.unknown) {
                 if let Some(name) = status::file_name(&reference) {

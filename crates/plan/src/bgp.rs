@@ -1,0 +1,267 @@
+//! What one node is to do in BGP: whom to talk to, as whom, and which addresses to announce.
+
+use crate::reason::Few;
+use crate::{Plan, World};
+use api::bgp::Restart;
+use api::{Bgp, Family, Node, Peer, Protocol, keys};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// What a node is to do in BGP, and what the user should know of it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BgpPlan {
+    /// `None` when it is to do nothing.
+    pub speaks: Option<Speaks>,
+    /// What is wrong or has no effect.
+    pub notes: BTreeSet<BgpNote>,
+}
+
+/// Whom a node talks to, as whom, and what it announces.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Speaks {
+    /// Our AS number, where a peer has no other; never 0.
+    pub asn: u32,
+    /// Who we are.
+    pub router_id: Ipv4Addr,
+    /// The port to listen on; `None` listens nowhere.
+    pub port: Option<u16>,
+    /// The addresses to listen on; none is all.
+    pub listen: Vec<IpAddr>,
+    /// The families that may be spoken.
+    pub families: BTreeSet<Family>,
+    /// For peers that say nothing of it themselves.
+    pub graceful_restart: Option<Restart>,
+    /// The node's own addresses, for routes of another family than the session.
+    pub next_hops: (Option<Ipv4Addr>, Option<Ipv6Addr>),
+    /// The routers that this node talks to, by name. No two have the same address.
+    pub peers: BTreeMap<String, Peer>,
+    /// The addresses that this node announces, each as a prefix of its own.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+/// What the user should know.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum BgpNote {
+    /// There are routers or addresses for BGP, and no BgpConf.
+    NoConf,
+    /// The BgpConf says no AS number for this node.
+    NoAsn,
+    /// The BgpConf is not valid.
+    ConfInvalid {
+        /// Why.
+        error: String,
+        /// An earlier version is still in force.
+        kept: bool,
+    },
+    /// A BgpPeer is not valid.
+    PeerInvalid {
+        /// Its name.
+        peer: String,
+        /// Why.
+        error: String,
+        /// An earlier version is still in force.
+        kept: bool,
+    },
+    /// Two BgpPeers for this node have the same address.
+    PeerTwice {
+        /// The one that is not used.
+        peer: String,
+        /// The one that is.
+        used: String,
+        /// Their address.
+        address: IpAddr,
+    },
+    /// Addresses are to be announced, and no BgpPeer selects this node.
+    NoPeer,
+    /// The router id is written down, so all nodes have the same.
+    SharedRouterId {
+        /// It.
+        router_id: Ipv4Addr,
+    },
+    /// The node has no IPv4 address to take the router id from.
+    DerivedRouterId {
+        /// What is used.
+        router_id: Ipv4Addr,
+    },
+    /// A policy is named, and none is applied.
+    Policy {
+        /// The ConfigMap.
+        name: String,
+    },
+    /// Fields that mean nothing.
+    Ignored {
+        /// The BgpPeer; `None` for the BgpConf.
+        peer: Option<String>,
+        /// The fields.
+        fields: BTreeSet<String>,
+    },
+}
+
+/// What `node` is to do. A node that is not Ready keeps its sessions and withdraws everything (D8): it is no candidate.
+pub fn bgp(world: &World, plan: &Plan, node: &str) -> BgpPlan {
+    let of_bgp = || plan.addresses.iter().filter(|(_, a)| a.protocol == Protocol::Bgp);
+    let mut notes = BTreeSet::new();
+    let (conf, error) = world.bgp();
+    if let Some(error) = error {
+        notes.insert(BgpNote::ConfInvalid { error: error.to_string(), kept: conf.is_some() });
+    }
+    for (peer, error, kept) in world.invalid_peers() {
+        notes.insert(BgpNote::PeerInvalid { peer: peer.clone(), error: error.to_string(), kept });
+    }
+    let Some(conf) = conf else {
+        if error.is_none() && (world.peers().next().is_some() || of_bgp().next().is_some()) {
+            notes.insert(BgpNote::NoConf);
+        }
+        return BgpPlan { speaks: None, notes };
+    };
+    let unknown = Node::default();
+    let own = world.nodes().get(node).unwrap_or(&unknown);
+    let rack = own.labels.get(keys::RACK).filter(|r| !r.is_empty() && !conf.racks.is_empty());
+    let asn = rack.and_then(|r| conf.racks.get(r).copied()).or(conf.asn);
+    let peers = peers(world, own, &mut notes);
+    let addresses: BTreeSet<IpAddr> =
+        of_bgp().filter(|(_, a)| a.candidates.contains(node)).map(|(ip, _)| *ip).collect();
+    if peers.is_empty() && !addresses.is_empty() {
+        notes.insert(BgpNote::NoPeer);
+    }
+    if let Some(name) = conf.policy.clone() {
+        notes.insert(BgpNote::Policy { name });
+    }
+    if !conf.ignored.is_empty() {
+        notes.insert(BgpNote::Ignored { peer: None, fields: conf.ignored.clone() });
+    }
+    let Some(asn) = asn else {
+        notes.insert(BgpNote::NoAsn);
+        return BgpPlan { speaks: None, notes };
+    };
+    let first = |pick: fn(&IpAddr) -> bool| own.addresses.iter().copied().find(pick);
+    let v4 = if let Some(IpAddr::V4(ip)) = first(IpAddr::is_ipv4) { Some(ip) } else { None };
+    let v6 = if let Some(IpAddr::V6(ip)) = first(IpAddr::is_ipv6) { Some(ip) } else { None };
+    let several = world.nodes().len() > 1;
+    let router_id = router_id(conf, rack.is_some(), own, node, v4, several, &mut notes);
+    let speaks = Speaks {
+        asn,
+        router_id,
+        port: conf.port,
+        listen: conf.addresses.clone(),
+        families: conf.families.clone(),
+        graceful_restart: conf.graceful_restart,
+        next_hops: (v4, v6),
+        peers,
+        addresses,
+    };
+    BgpPlan { speaks: Some(speaks), notes }
+}
+
+/// Those that select the node.
+fn peers(world: &World, node: &Node, notes: &mut BTreeSet<BgpNote>) -> BTreeMap<String, Peer> {
+    let mut by_address: BTreeMap<IpAddr, &str> = BTreeMap::new();
+    let mut peers = BTreeMap::new();
+    for peer in world.peers().filter(|p| p.nodes.matches(&node.labels)) {
+        if let Some(used) = by_address.get(&peer.address) {
+            let (peer, address) = (peer.name.clone(), peer.address);
+            notes.insert(BgpNote::PeerTwice { peer, used: (*used).to_owned(), address });
+            continue;
+        }
+        by_address.insert(peer.address, &peer.name);
+        if !peer.ignored.is_empty() {
+            notes.insert(BgpNote::Ignored { peer: Some(peer.name.clone()), fields: peer.ignored.clone() });
+        }
+        peers.insert(peer.name.clone(), peer.clone());
+    }
+    peers
+}
+
+/// compat §5.3. No two speakers of an AS may have the same (RFC 6286).
+fn router_id(
+    conf: &Bgp,
+    in_rack: bool,
+    own: &Node,
+    node: &str,
+    v4: Option<Ipv4Addr>,
+    several: bool,
+    notes: &mut BTreeSet<BgpNote>,
+) -> Ipv4Addr {
+    if let Some(router_id) = conf.router_id.filter(|_| !in_rack) {
+        if several {
+            notes.insert(BgpNote::SharedRouterId { router_id });
+        }
+        return router_id;
+    }
+    if let Some(v4) = v4 {
+        return v4;
+    }
+    // FNV-1a, of what is as much its own as an IPv4 address would be.
+    let text = own.addresses.first().map_or_else(|| node.to_owned(), ToString::to_string);
+    let hash = text.bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+    let router_id = Ipv4Addr::from(hash.max(1));
+    notes.insert(BgpNote::DerivedRouterId { router_id });
+    router_id
+}
+
+impl BgpNote {
+    /// Why, in one CamelCase word.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            BgpNote::NoConf => "NoBgpConf",
+            BgpNote::NoAsn => "NoAsNumber",
+            BgpNote::ConfInvalid { .. } => "BgpConfInvalid",
+            BgpNote::PeerInvalid { .. } => "BgpPeerInvalid",
+            BgpNote::PeerTwice { .. } => "BgpPeerTwice",
+            BgpNote::NoPeer => "NoBgpPeer",
+            BgpNote::SharedRouterId { .. } => "SharedRouterId",
+            BgpNote::DerivedRouterId { .. } => "DerivedRouterId",
+            BgpNote::Policy { .. } => "PolicyNotApplied",
+            BgpNote::Ignored { .. } => "FieldsIgnored",
+        }
+    }
+}
+
+impl fmt::Display for BgpNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BgpNote::NoConf => f.write_str("BGP is not configured: apply a BgpConf named default with spec.as"),
+            BgpNote::NoAsn => {
+                f.write_str("BgpConf default has no AS number for this node: set spec.as, or spec.asPerRack for its rack")
+            }
+            BgpNote::ConfInvalid { error, kept: true } => {
+                write!(f, "BgpConf default is not valid, its last valid version stays in force: {error}")
+            }
+            BgpNote::ConfInvalid { error, kept: false } => write!(f, "BgpConf default is not valid and not used: {error}"),
+            BgpNote::PeerInvalid { peer, error, kept: true } => {
+                write!(f, "BgpPeer {peer} is not valid, its last valid version stays in force: {error}")
+            }
+            BgpNote::PeerInvalid { peer, error, kept: false } => {
+                write!(f, "BgpPeer {peer} is not valid and not used: {error}")
+            }
+            BgpNote::PeerTwice { peer, used, address } => write!(
+                f,
+                "BgpPeer {peer} is not used on this node, since {used} has the same address {address}; delete one, or give them nodeSelectors"
+            ),
+            BgpNote::NoPeer => {
+                f.write_str("no BgpPeer selects this node, so no router hears of the addresses; apply one, or correct spec.nodeSelector")
+            }
+            BgpNote::SharedRouterId { router_id } => write!(
+                f,
+                "spec.routerId of BgpConf default makes {router_id} the router id of every node; routers of the same AS refuse that: leave it out, and each node uses its own address"
+            ),
+            BgpNote::DerivedRouterId { router_id } => write!(
+                f,
+                "this node has no IPv4 address, so its router id {router_id} is made from its name or IPv6 address; set spec.routerId of BgpConf where that clashes"
+            ),
+            BgpNote::Policy { name } => write!(
+                f,
+                "spec.policy of BgpConf default names {name}, but this version applies no policy: every route is announced to every peer"
+            ),
+            BgpNote::Ignored { peer, fields } => {
+                match peer {
+                    Some(peer) => write!(f, "BgpPeer {peer}")?,
+                    None => f.write_str("BgpConf default")?,
+                }
+                write!(f, " has fields without effect: {}", Few(fields))
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What the thread that talks BGP is to do, made from the plan: plain values that can be compared.
+
+use api::Family as ApiFamily;
+use api::bgp::Restart;
+use api::peer::{Distance, Peer};
+use bgp::{Asn, Config, Family, FamilyConfig, HoldTime, InvalidNumber, NextHops, Nlri, Path, Prefix, RestartConfig};
+use bgp::{RouterId, Routes};
+use net::{TcpOptions, Ttl};
+use plan::Speaks;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Tells our one path to a prefix from none, where several may be sent (RFC 7911).
+const PATH: u32 = 1;
+/// For how long peers keep routes after the restart time where long-lived graceful restart is on: a day.
+const LONG_LIVED: u32 = 86_400;
+/// How long stale routes of a peer are kept at most after it is back.
+const STALE_TIME: Duration = Duration::from_secs(360);
+
+/// An order to the thread.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// This is all that is wanted from now on.
+    Apply(Box<Intent>),
+    /// Report facts again, also when nothing changed.
+    Report,
+    /// Say goodbye and end.
+    Leave,
+}
+
+/// All that this node is to do in BGP.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Intent {
+    /// Who we are: AS number and router id.
+    pub own: Option<(Asn, RouterId)>,
+    /// Where to listen, and through which device only.
+    pub listen: BTreeSet<(SocketAddr, Option<String>)>,
+    /// The routers, by name.
+    pub peers: BTreeMap<String, Router>,
+    /// What each of them is to know.
+    pub routes: Arc<Routes>,
+}
+
+/// A router, and how it is talked to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Router {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// How connections with it are.
+    pub transport: TcpOptions,
+    /// The session.
+    pub config: Config,
+    /// It is kept down.
+    pub down: bool,
+}
+
+impl Intent {
+    /// What the plan asks for, and which of its routers cannot be talked to and why. Without routers nothing is done.
+    pub(crate) fn new(speaks: &Speaks) -> (Intent, BTreeMap<String, String>) {
+        let mut refused = BTreeMap::new();
+        let (Some(asn), Some(router_id)) = (Asn::new(speaks.asn), RouterId::new(speaks.router_id)) else {
+            return (Intent::default(), refused);
+        };
+        let mut intent = Intent { own: Some((asn, router_id)), ..Intent::default() };
+        for (name, peer) in &speaks.peers {
+            match router(speaks, peer, asn, router_id) {
+                Ok(router) => drop(intent.peers.insert(name.clone(), router)),
+                Err(reason) => drop(refused.insert(name.clone(), reason)),
+            }
+        }
+        if intent.peers.is_empty() {
+            return (Intent::default(), refused);
+        }
+        if let Some(port) = speaks.port {
+            let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+            let addresses = if speaks.listen.is_empty() { &any[..] } else { &speaks.listen[..] };
+            for router in intent.peers.values() {
+                let at = addresses.iter().filter(|a| a.is_ipv4() == router.address.is_ipv4());
+                let device = &router.transport.device;
+                intent.listen.extend(at.map(|a| (SocketAddr::new(*a, port), device.clone())));
+            }
+        }
+        let path = Arc::new(Path::default());
+        let route = |ip: &IpAddr| (Nlri { prefix: Prefix::host(*ip), path: PATH }, path.clone());
+        intent.routes = Arc::new(speaks.addresses.iter().map(route).collect());
+        (intent, refused)
+    }
+}
+
+fn router(speaks: &Speaks, peer: &Peer, own: Asn, router_id: RouterId) -> Result<Router, String> {
+    let number = |e: InvalidNumber| e.to_string();
+    let local_as = match peer.local_asn {
+        Some(asn) => Asn::try_from(asn).map_err(number)?,
+        None => own,
+    };
+    let peer_as = Asn::try_from(peer.asn).map_err(number)?;
+    let restart = peer.graceful_restart.unwrap_or(speaks.graceful_restart);
+    let mut families = BTreeMap::new();
+    for (family, of) in peer.families.iter().filter(|(f, _)| speaks.families.contains(f)) {
+        let family = if *family == ApiFamily::V4 { Family::Ipv4 } else { Family::Ipv6 };
+        let long_lived = restart.is_some_and(|r| r.long_lived) && of.graceful_restart;
+        families.insert(
+            family,
+            FamilyConfig {
+                add_path_receive: of.add_path_receive,
+                add_path_send: of.add_path_send,
+                graceful_restart: of.graceful_restart,
+                long_lived: if long_lived { LONG_LIVED } else { 0 },
+            },
+        );
+    }
+    if families.is_empty() {
+        return Err("spec.families of BgpConf default leaves nothing of its afiSafis".to_owned());
+    }
+    let (ipv4, ipv6) = speaks.next_hops;
+    // Of the family of the session the connection's own address is used, which the router reaches for certain.
+    let next_hops = if peer.address.is_ipv4() {
+        NextHops { ipv6, ..NextHops::default() }
+    } else {
+        NextHops { ipv4, ..NextHops::default() }
+    };
+    let hold_time = HoldTime::try_from(peer.hold_time).map_err(number)?;
+    let config = Config {
+        hold_time,
+        keepalive: peer.keepalive,
+        connect_retry: peer.connect_retry,
+        passive: peer.passive,
+        families,
+        graceful_restart: restart.map(|r| restart_config(r, peer.hold_time)),
+        next_hops,
+        advertisement_interval: peer.advertisement_interval,
+        ..Config::new(local_as, router_id, peer_as)
+    };
+    let ttl = match peer.distance {
+        Distance::Usual if peer_as == local_as => Ttl::System,
+        Distance::Usual => Ttl::Hops(1),
+        Distance::Multihop(hops) => Ttl::Hops(hops),
+        Distance::Security(hops) => Ttl::Near(hops),
+    };
+    let password = peer.password.clone().map(String::into_bytes);
+    let transport = TcpOptions { source: peer.source, device: peer.device.clone(), ttl, password };
+    Ok(Router { address: SocketAddr::new(peer.address, peer.port), transport, config, down: peer.admin_down })
+}
+
+fn restart_config(restart: Restart, hold_time: u16) -> RestartConfig {
+    RestartConfig {
+        restart_time: restart.time.unwrap_or(hold_time).min(4095),
+        restarting: false,
+        helper_only: restart.helper_only,
+        notification: restart.notification,
+        stale_time: STALE_TIME,
+    }
+}

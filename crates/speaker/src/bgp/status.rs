@@ -1,0 +1,111 @@
+//! What this node says of routers, in the words of OpenELB (compat §1.4): only what GoBGP filled in, so that absent
+//! means to clients what it always did.
+
+use super::facts::{Facts, PeerFacts};
+use api::bgp_peer::{MessageCounters, Messages, NodePeerStatus, PeerState, Queues, TimersState};
+use api::speaker::{BgpSession, BgpSummary};
+use bgp::{Asn, RouterId, State};
+use std::time::SystemTime;
+
+/// What makes a new version of the status worth a write: the session is there, or is not, and since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Said {
+    state: &'static str,
+    down: bool,
+    since: String,
+    router_id: Option<RouterId>,
+    peer: (std::net::SocketAddr, Option<Asn>, Asn),
+}
+
+impl Said {
+    pub(super) fn of(peer: &PeerFacts) -> Said {
+        Said {
+            state: state(peer),
+            down: peer.down,
+            since: time(peer.since),
+            router_id: peer.view.negotiated.as_ref().map(|n| n.router_id),
+            peer: (peer.address, peer.asn, peer.local_asn),
+        }
+    }
+}
+
+/// Attempts come and go every few seconds, and each would be a write: they are all `ACTIVE` here, and exact in metrics.
+fn state(peer: &PeerFacts) -> &'static str {
+    match peer.view.state {
+        State::Established => "ESTABLISHED",
+        _ if peer.down || !peer.view.started => "IDLE",
+        _ => "ACTIVE",
+    }
+}
+
+fn time(at: SystemTime) -> String {
+    jiff::Timestamp::try_from(at).unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+pub(super) fn peer(peer: &PeerFacts) -> NodePeerStatus {
+    let negotiated = peer.view.negotiated.as_ref();
+    let asn = peer.asn.or_else(|| negotiated.map(|n| n.peer_as));
+    let admin_state = match (peer.down, peer.view.prefix_limit_reached) {
+        (true, _) => Some("DOWN".to_owned()),
+        (false, true) => Some("PFX_CT".to_owned()),
+        (false, false) => None,
+    };
+    let since = time(peer.since);
+    let seconds = |s: u64| Some(s.to_string());
+    NodePeerStatus {
+        peer_state: Some(PeerState {
+            neighbor_address: Some(peer.address.ip().to_string()),
+            peer_as: asn.map(|a| a.get().into()),
+            // 1 is external; internal is 0, which is left out.
+            peer_type: (asn != Some(peer.local_asn)).then_some(1),
+            router_id: negotiated.map(|n| n.router_id.to_string()),
+            session_state: Some(state(peer).to_owned()),
+            admin_state,
+            queues: Some(Queues::default()),
+            messages: Some(Messages {
+                received: Some(counters(&peer.counters.received, true)),
+                sent: Some(counters(&peer.counters.sent, false)),
+            }),
+            ..PeerState::default()
+        }),
+        timers_state: Some(TimersState {
+            keepalive_interval: negotiated.and_then(|n| seconds(n.keepalive?.as_secs())),
+            negotiated_hold_time: negotiated.and_then(|n| seconds(n.hold_time.seconds().into())),
+            uptime: peer.established().then(|| since.clone()),
+            downtime: (!peer.established()).then_some(since),
+            ..TimersState::default()
+        }),
+    }
+}
+
+/// Counters that are 0 are left out; of what was sent withdrawals were never counted.
+fn counters(messages: &bgp::Messages, withdrawals: bool) -> MessageCounters {
+    let some = |n: u64| (n > 0).then(|| n.to_string());
+    let received = |n: u64| some(n).filter(|_| withdrawals);
+    MessageCounters {
+        notification: some(messages.notification),
+        update: some(messages.update),
+        open: some(messages.open),
+        keepalive: some(messages.keepalive),
+        refresh: some(messages.refresh),
+        discarded: some(messages.discarded),
+        total: some(messages.total()),
+        withdraw_update: received(messages.withdraw_update),
+        withdraw_prefix: received(messages.withdraw_prefix),
+    }
+}
+
+pub(super) fn summary(asn: Asn, router_id: RouterId, facts: &Facts) -> BgpSummary {
+    let session = |(name, p): (&String, &PeerFacts)| BgpSession {
+        peer: name.clone(),
+        address: p.address.ip().to_string(),
+        state: state(p).to_owned(),
+        since: time(p.since),
+    };
+    BgpSummary {
+        asn: asn.get().into(),
+        router_id: router_id.to_string(),
+        established: facts.peers.values().filter(|p| p.established()).count().try_into().unwrap_or(i64::MAX),
+        sessions: facts.peers.iter().map(session).collect(),
+    }
+}
