@@ -107,7 +107,7 @@ fn trouble(ip: IpAddr, service: &Service, plan: &Plan, reports: &Reports) -> Opt
         return Some((because.reason().to_owned(), format!("no node announces {ip}: {because}")));
     }
     let candidates: Vec<_> = reports.of(&announcement.candidates).collect();
-    let of_pool = |w: &&Warning| w.pool.as_deref() == Some(announcement.pool.as_str());
+    let of_pool = |w: &&Warning| w.pool.as_deref() == Some(announcement.pool.name.as_str());
     let first = |wanted: &dyn Fn(&Warning) -> bool| {
         let found = |(node, r): &(&str, &Report)| {
             r.warnings.iter().filter(of_pool).find(|w| wanted(w)).map(|w| ((*node).to_owned(), w.clone()))
@@ -119,7 +119,7 @@ fn trouble(ip: IpAddr, service: &Service, plan: &Plan, reports: &Reports) -> Opt
         return Some((w.reason, format!("node {node}: {}", w.message)));
     }
     // Every candidate announces what is for BGP, to all routers that it has a session with.
-    if announcement.protocol == Protocol::Bgp && candidates.iter().any(|(_, r)| r.alive && r.heard) {
+    if announcement.pool.protocol == Protocol::Bgp && candidates.iter().any(|(_, r)| r.alive && r.heard) {
         return None;
     }
     if !candidates.iter().any(|(_, r)| r.alive) {
@@ -128,7 +128,7 @@ fn trouble(ip: IpAddr, service: &Service, plan: &Plan, reports: &Reports) -> Opt
     if let Some((node, w)) = first(&|w| matches!(w.reason.as_str(), "InterfaceMissing" | "NoSpeaker")) {
         return Some((w.reason, format!("no node announces {ip}; node {node}: {}", w.message)));
     }
-    if announcement.protocol == Protocol::Bgp {
+    if announcement.pool.protocol == Protocol::Bgp {
         let message = format!(
             "no router hears of {ip} yet: none of the nodes that announce it has a BGP session; see kubectl get speakers -o yaml, and kubectl get bgppeers -o yaml"
         );
@@ -139,7 +139,7 @@ fn trouble(ip: IpAddr, service: &Service, plan: &Plan, reports: &Reports) -> Opt
 }
 
 fn no_speaker(ip: IpAddr, announcement: &Announcement) -> String {
-    let mend = match announcement.protocol {
+    let mend = match announcement.pool.protocol {
         Protocol::Layer2 => "kubectl -n openelb-system get pods -l component=speaker -o wide",
         Protocol::Bgp | Protocol::Vip => "kubectl get speakers",
     };

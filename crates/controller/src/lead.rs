@@ -79,7 +79,7 @@ impl Leader {
             }
             planner.plan(now());
             if let Some(now) = planner.new_needs() {
-                needs.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
+                needs.send_if_modified(|known| (known != now).then(|| known.clone_from(now)).is_some());
             }
             while writes.len() < self.writes && self.mandate.holds() {
                 let Some((ticket, write)) = planner.next(now()) else { break };

@@ -101,7 +101,7 @@ pub enum BgpNote {
 
 /// What `node` is to do. A node that is not Ready keeps its sessions and withdraws everything (D8): it is no candidate.
 pub fn bgp(world: &World, plan: &Plan, node: &str) -> BgpPlan {
-    let of_bgp = || plan.addresses.iter().filter(|(_, a)| a.protocol == Protocol::Bgp);
+    let of_bgp = || plan.addresses.iter().filter(|(_, a)| a.pool.protocol == Protocol::Bgp);
     let mut notes = BTreeSet::new();
     let (conf, error) = world.bgp();
     if let Some(error) = error {

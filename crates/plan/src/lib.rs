@@ -59,18 +59,25 @@ pub struct Plan {
 /// How an address is announced, and by whom.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Announcement {
-    /// The pool that it is from.
-    pub pool: String,
+    /// What it has in common with all addresses of its pool.
+    pub pool: Arc<OfPool>,
+    /// The Services that have the address, in order.
+    pub services: Vec<ServiceKey>,
+    /// The nodes that may announce it.
+    pub candidates: Arc<BTreeSet<String>>,
+    /// Why no node may; set exactly when there is no candidate.
+    pub none_because: Option<Box<NoCandidate>>,
+}
+
+/// How addresses of a pool are announced.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OfPool {
+    /// The pool's name.
+    pub name: String,
     /// How.
     pub protocol: Protocol,
     /// Where; `None` only with protocol bgp.
     pub interface: Option<Interface>,
-    /// The Services that have the address.
-    pub services: BTreeSet<ServiceKey>,
-    /// The nodes that may announce it.
-    pub candidates: Arc<BTreeSet<String>>,
-    /// Why no node may; set exactly when there is no candidate.
-    pub none_because: Option<NoCandidate>,
 }
 
 /// Computes the plan.
@@ -81,13 +88,15 @@ pub fn plan(world: &World) -> Plan {
         nodes.values().filter(|n| !n.addresses.is_empty()).map(|n| (n.name.clone(), n.addresses.clone())).collect();
     let eligible = Eligible::new(nodes, &mut plan.notes);
     let endpoints = world.endpoints();
+    let mut pools: BTreeMap<&str, Arc<OfPool>> = BTreeMap::new();
     let mut by_pool: BTreeMap<&str, Result<BTreeSet<&str>, NoCandidate>> = BTreeMap::new();
+    let mut announcements = Vec::new();
     // Many addresses have the same candidates: with a hundred nodes they would be most of what a plan needs.
     let mut shared: BTreeMap<BTreeSet<&str>, Arc<BTreeSet<String>>> = BTreeMap::new();
     for (address, services) in addresses(world, &mut plan.notes) {
-        let keys: BTreeSet<ServiceKey> = services.iter().map(|s| s.key.clone()).collect();
+        let keys = services.iter().map(|s| s.key.clone());
         let Some(pool) = world.pool_of(address, &services) else {
-            plan.notes.insert(Note::OutsidePools { address, services: keys });
+            plan.notes.insert(Note::OutsidePools { address, services: keys.collect() });
             continue;
         };
         let for_pool = by_pool.entry(&pool.name).or_insert_with(|| eligible.of_pool(pool));
@@ -97,20 +106,17 @@ pub fn plan(world: &World) -> Plan {
                 let names = || Arc::new(nodes.iter().copied().map(str::to_owned).collect());
                 (shared.entry(nodes.clone()).or_insert_with(names).clone(), None)
             }
-            Err(reason) => (Arc::default(), Some(reason)),
+            Err(reason) => (Arc::default(), Some(Box::new(reason))),
         };
-        plan.addresses.insert(
-            address,
-            Announcement {
-                pool: pool.name.clone(),
-                protocol: pool.protocol,
-                interface: pool.interface.clone(),
-                services: keys,
-                candidates,
-                none_because,
-            },
-        );
+        let of_pool = || {
+            let (name, interface) = (pool.name.clone(), pool.interface.clone());
+            Arc::new(OfPool { name, protocol: pool.protocol, interface })
+        };
+        let (pool, services) = (pools.entry(&pool.name).or_insert_with(of_pool).clone(), keys.collect());
+        announcements.push((address, Announcement { pool, services, candidates, none_because }));
     }
+    // At once, for a map that is filled in order piece by piece is half empty.
+    plan.addresses = announcements.into_iter().collect();
     plan
 }
 

@@ -10,6 +10,8 @@ use std::sync::Arc;
 pub struct World {
     pools: BTreeMap<String, Known>,
     services: BTreeMap<ServiceKey, Arc<Service>>,
+    /// Those with policy Local and addresses; asked for after every change, so not sought among thousands each time.
+    need_slices: BTreeSet<ServiceKey>,
     nodes: BTreeMap<String, Node>,
     fallback: BTreeMap<String, Node>,
     slices: BTreeMap<SliceKey, EndpointSlice>,
@@ -66,6 +68,11 @@ impl World {
     /// A Service is new or different.
     pub fn set_service(&mut self, service: impl Into<Arc<Service>>) {
         let service = service.into();
+        if service.served && service.local && !service.ingress.is_empty() {
+            self.need_slices.insert(service.key.clone());
+        } else {
+            self.need_slices.remove(&service.key);
+        }
         self.services.insert(service.key.clone(), service);
         self.forget_ghosts();
     }
@@ -73,6 +80,7 @@ impl World {
     /// A Service is gone.
     pub fn remove_service(&mut self, key: &ServiceKey) {
         self.services.remove(key);
+        self.need_slices.remove(key);
         self.forget_ghosts();
     }
 
@@ -149,8 +157,8 @@ impl World {
     }
 
     /// The Services whose EndpointSlices decide over candidates: those with policy Local and addresses.
-    pub fn needs_slices(&self) -> BTreeSet<ServiceKey> {
-        self.services().filter(|s| s.served && s.local && !s.ingress.is_empty()).map(|s| s.key.clone()).collect()
+    pub fn needs_slices(&self) -> &BTreeSet<ServiceKey> {
+        &self.need_slices
     }
 
     /// All Services, by namespace and name.

@@ -132,7 +132,7 @@ proptest! {
             // Exactly the eligible nodes, not only some of them.
             let eligible = |node: &Node| {
                 node.ready && !node.network_unavailable && (!node.excluded || all_excluded)
-                    && pool(&a.pool).is_some_and(|p| p.nodes.matches(&node.labels) && p.addresses.contains(*address))
+                    && pool(&a.pool.name).is_some_and(|p| p.nodes.matches(&node.labels) && p.addresses.contains(*address))
                     && of.iter().all(|s| !s.local || serves(&s.key, &node.name))
             };
             for c in &n {

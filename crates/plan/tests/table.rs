@@ -72,7 +72,7 @@ fn candidates(world: &World, address: &str) -> Result<BTreeSet<String>, NoCandid
     let plan = plan(world);
     let Some(a) = plan.addresses.get(&address) else { return Ok(set(&["not announced"])) };
     assert_eq!(a.none_because.is_some(), a.candidates.is_empty());
-    a.none_because.clone().map_or_else(|| Ok(a.candidates.as_ref().clone()), Err)
+    a.none_because.clone().map_or_else(|| Ok(a.candidates.as_ref().clone()), |why| Err(*why))
 }
 
 fn notes(world: &World) -> Vec<Note> {
@@ -87,9 +87,9 @@ fn every_eligible_node_may_announce_an_address_of_policy_cluster() {
     let [v4, v6] = ["10.0.0.1", "fd00::1"].map(|a| plan.addresses[&a.parse::<IpAddr>().unwrap()].clone());
     assert_eq!(v4, v6);
     assert_eq!(*v4.candidates, set(&["a", "b", "c"]));
-    assert_eq!((v4.pool.as_str(), v4.protocol), ("p", Protocol::Layer2));
-    assert_eq!(v4.interface, Some(Interface::Names(vec!["eth0".to_owned()])));
-    assert_eq!(v4.services, [key("s")].into());
+    assert_eq!((v4.pool.name.as_str(), v4.pool.protocol), ("p", Protocol::Layer2));
+    assert_eq!(v4.pool.interface, Some(Interface::Names(vec!["eth0".to_owned()])));
+    assert_eq!(v4.services, [key("s")]);
     assert_eq!((v4.none_because, plan.notes.len(), plan.addresses.len()), (None, 0, 2));
     let peers: BTreeMap<_, _> = ["a", "b", "c"].map(|n| (n.to_owned(), node(n).addresses)).into();
     assert_eq!(plan.peers, peers);
@@ -218,7 +218,7 @@ fn slices_are_needed_for_local_services_with_addresses_only() {
     world.set_service(local("pending", ""));
     world.set_service(Service { served: false, ..local("was-ours", "10.0.0.2") });
     world.set_service(local("s", "10.0.0.3"));
-    assert_eq!(world.needs_slices(), [key("s")].into());
+    assert_eq!(*world.needs_slices(), [key("s")].into());
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn a_pool_that_is_gone_stays_in_force_for_those_who_use_it() {
     let mut q = eip(serde_json::json!({"address": "10.0.0.2", "protocol": "layer2", "interface": "eth0"}));
     q.iter_mut().for_each(|q| "q".clone_into(&mut q.name));
     world.set_pool("q", q);
-    assert_eq!(plan(&world).addresses[&addresses[1]].pool, "q");
+    assert_eq!(plan(&world).addresses[&addresses[1]].pool.name, "q");
     assert_eq!(notes(&world), [Note::PoolMissing { pool: "p".to_owned(), addresses: [addresses[0]].into() }]);
     // Nobody uses it any more: it is forgotten.
     world.remove_service(&key("s"));
@@ -285,7 +285,7 @@ fn the_pool_that_the_service_says_it_has_goes_before_others_that_contain_the_add
         other.iter_mut().for_each(|p| name.clone_into(&mut p.name));
         world.set_pool(name, other);
     }
-    let pool = |world: &World| plan(world).addresses[&IpAddr::from([10, 0, 0, 1])].pool.clone();
+    let pool = |world: &World| plan(world).addresses[&IpAddr::from([10, 0, 0, 1])].pool.name.clone();
     world.set_service(service("s", "10.0.0.1"));
     assert_eq!(pool(&world), "a");
     world.set_service(Service { pool_label: Some("z".to_owned()), ..service("s", "10.0.0.1") });
@@ -327,7 +327,10 @@ fn bgp_and_vip_are_planned_alike() {
     world.set_service(service("s", "10.0.0.1"));
     world.set_pool("p", eip(serde_json::json!({"address": "10.0.0.0/24"})));
     let announced = plan(&world).addresses[&IpAddr::from([10, 0, 0, 1])].clone();
-    assert_eq!((announced.protocol, announced.interface, announced.candidates.len()), (Protocol::Bgp, None, 3));
+    assert_eq!(
+        (announced.pool.protocol, &announced.pool.interface, announced.candidates.len()),
+        (Protocol::Bgp, &None, 3)
+    );
 }
 
 #[test]

@@ -28,6 +28,9 @@ const GATHER: Duration = Duration::from_millis(500);
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// After this time the start is over: what only it needed is let go, and everything else is locked.
 const STARTED: Duration = Duration::from_secs(10);
+/// Planning takes at most one part in so many of the time: the first of many changes is planned at once, the rest
+/// together, and a burst of Services leaves the processor to others.
+const PLANNING: u32 = 10;
 /// How long an order waits for which the shell had no room.
 const BUSY: Duration = Duration::from_millis(100);
 /// How long a refused or lost write waits.
@@ -50,12 +53,15 @@ struct Agent {
     /// The world is that of all objects, or of the last run's.
     known: bool,
     plan: Arc<Plan>,
-    sent: Option<Intent>,
+    sent: Option<Arc<Intent>>,
     needs: watch::Sender<BTreeSet<ServiceKey>>,
     /// Services all of whose slices were read.
     slices_read: BTreeSet<ServiceKey>,
     status: status::Status,
     written: Option<api::SpeakerStatus>,
+    /// When to plan what has come since the last time, and the earliest moment to plan again.
+    plan_at: Option<Instant>,
+    rested_at: Instant,
     save_at: Option<Instant>,
     write_at: Option<Instant>,
     look_at: Instant,
@@ -97,6 +103,8 @@ pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output
         needs,
         slices_read: BTreeSet::new(),
         written: None,
+        plan_at: None,
+        rested_at: Instant::now(),
         save_at: None,
         write_at: None,
         look_at: Instant::now(),
@@ -106,11 +114,18 @@ pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output
     let mut stop = pin!(stop);
     let mut without_snapshot = Some(Instant::now() + SNAPSHOT_AFTER);
     loop {
-        let wake =
-            [without_snapshot, agent.save_at, agent.write_at, agent.lock_at, agent.bgp.due(), Some(agent.look_at)]
-                .into_iter()
-                .flatten()
-                .min();
+        let wake = [
+            without_snapshot,
+            agent.plan_at,
+            agent.save_at,
+            agent.write_at,
+            agent.lock_at,
+            agent.bgp.due(),
+            Some(agent.look_at),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         tokio::select! {
             () = &mut stop => break,
             event = events.recv() => agent.read(event.ok_or(Error::SourceEnded)?, &mut events),
@@ -200,7 +215,11 @@ impl Agent {
         self.needs.send_if_modified(|known| (*known != needs).then(|| *known = needs).is_some());
         if self.synced {
             self.save_at.get_or_insert_with(|| Instant::now() + GATHER);
-            self.replan();
+            if self.rested_at <= Instant::now() {
+                self.replan();
+            } else {
+                self.plan_at = Some(self.rested_at);
+            }
         }
     }
 
@@ -259,6 +278,13 @@ impl Agent {
         if !self.known {
             return;
         }
+        let start = Instant::now();
+        self.plan_and_send();
+        self.plan_at = None;
+        self.rested_at = Instant::now() + PLANNING * start.elapsed();
+    }
+
+    fn plan_and_send(&mut self) {
         let plan = plan::plan(&self.world);
         if *self.plan != plan {
             for note in plan.notes.difference(&self.plan.notes) {
@@ -272,11 +298,11 @@ impl Agent {
             tracing::error!(error, "BGP cannot be started");
         }
         let Some(keys) = self.keys() else { return };
-        let intent = Intent::new(&self.plan, keys, &self.options);
+        let intent = Arc::new(Intent::new(&self.plan, keys, &self.options));
         if self.sent.as_ref() == Some(&intent) {
             return;
         }
-        if self.shell.send(Command::Apply(Box::new(intent.clone()))) {
+        if self.shell.send(Command::Apply(intent.clone())) {
             self.sent = Some(intent);
         } else {
             self.look_at = Instant::now() + BUSY;
@@ -315,6 +341,9 @@ impl Agent {
             // Facts of this moment: what has not been seen for a while is over.
             self.shell.send(Command::Report);
             self.write_at.get_or_insert(now);
+            self.replan();
+        }
+        if self.plan_at.is_some_and(|at| at <= now) {
             self.replan();
         }
         if self.lock_at.is_some_and(|at| at <= now) {

@@ -3,6 +3,7 @@
 use engine::{IfIndex, MacAddr, Tick};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What is true on this node now.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -14,7 +15,7 @@ pub struct Facts {
     /// It only listens yet, as in the time after a start.
     pub listening: bool,
     /// The addresses that this node owns, and where it announces them.
-    pub owned: BTreeMap<IpAddr, BTreeSet<String>>,
+    pub owned: BTreeMap<IpAddr, Arc<BTreeSet<String>>>,
     /// The other speakers that are heard.
     pub alive: BTreeSet<String>,
     /// Which live speaker says that it owns an address.

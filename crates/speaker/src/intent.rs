@@ -12,7 +12,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub enum Command {
     /// This is all that is wanted from now on.
-    Apply(Box<Intent>),
+    Apply(Arc<Intent>),
     /// Report facts again, also when nothing changed.
     Report,
     /// Say goodbye and end.
@@ -33,12 +33,19 @@ pub struct Intent {
 /// One address that some node is to own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wanted {
-    /// The pool that it is from.
-    pub pool: String,
-    /// Where to announce it.
-    pub interface: Interface,
+    /// Its pool, and where to announce it.
+    pub place: Arc<Place>,
     /// The nodes that may own it.
     pub candidates: Arc<BTreeSet<String>>,
+}
+
+/// Where the addresses of a pool are announced.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Place {
+    /// The pool's name.
+    pub pool: String,
+    /// Its interface.
+    pub interface: Interface,
 }
 
 impl Intent {
@@ -53,11 +60,15 @@ impl Intent {
             }
         }
         if options.layer2 {
-            for (address, a) in &plan.addresses {
-                let Some(interface) = a.interface.clone().filter(|_| a.protocol == Protocol::Layer2) else { continue };
-                let candidates = a.candidates.clone();
-                intent.addresses.insert(*address, Wanted { pool: a.pool.clone(), interface, candidates });
-            }
+            let mut places: BTreeMap<&str, Arc<Place>> = BTreeMap::new();
+            let of_layer2 = plan.addresses.iter().filter(|(_, a)| a.pool.protocol == Protocol::Layer2);
+            let wanted = of_layer2.filter_map(|(address, a)| {
+                let interface = a.pool.interface.as_ref()?;
+                let place = || Arc::new(Place { pool: a.pool.name.clone(), interface: interface.clone() });
+                let place = places.entry(&a.pool.name).or_insert_with(place).clone();
+                Some((*address, Wanted { place, candidates: a.candidates.clone() }))
+            });
+            intent.addresses = wanted.collect();
         }
         intent
     }

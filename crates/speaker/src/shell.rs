@@ -86,7 +86,7 @@ pub(crate) fn start(options: &Options, facts: watch::Sender<Arc<Facts>>) -> Resu
         monitor,
         sockets: BTreeMap::new(),
         groups: Groups::new(),
-        intent: Intent::default(),
+        intent: Arc::default(),
         resolved: BTreeMap::new(),
         facts: Facts { listening: true, ..Facts::default() },
         out: facts,
@@ -125,7 +125,7 @@ struct Shell {
     monitor: Monitor,
     sockets: BTreeMap<IfIndex, PacketSocket>,
     groups: Groups,
-    intent: Intent,
+    intent: Arc<Intent>,
     /// Where each pool is announced on this node.
     resolved: BTreeMap<Interface, Result<BTreeSet<IfIndex>, String>>,
     facts: Facts,
@@ -166,7 +166,7 @@ impl Shell {
         let now = net::now();
         match command {
             Command::Apply(intent) => {
-                self.intent = *intent;
+                self.intent = intent;
                 self.facts.commands += 1;
                 self.resolve();
                 self.configure(now);
@@ -191,14 +191,22 @@ impl Shell {
             .intent
             .addresses
             .values()
-            .filter_map(|w| Some((w.pool.clone(), self.resolved.get(&w.interface)?.as_ref().err()?.clone())))
+            .filter_map(|w| {
+                Some((w.place.pool.clone(), self.resolved.get(&w.place.interface)?.as_ref().err()?.clone()))
+            })
             .collect();
         let config = lease::Config {
             node: self.node.clone(),
             peers: self.intent.peers.clone(),
             keys: self.intent.keys.iter().map(|k| lease::Key::new(k.clone())).collect(),
             candidates: self.intent.addresses.iter().map(|(ip, w)| (*ip, w.candidates.clone())).collect(),
-            unable: self.intent.addresses.iter().filter(|(_, w)| unable(&w.interface)).map(|(ip, _)| *ip).collect(),
+            unable: self
+                .intent
+                .addresses
+                .iter()
+                .filter(|(_, w)| unable(&w.place.interface))
+                .map(|(ip, _)| *ip)
+                .collect(),
         };
         self.lease.handle(now, lease::Input::Configure(Box::new(config)));
     }
@@ -278,7 +286,7 @@ impl Shell {
 
     /// Finds the interfaces of all pools anew, and holds a packet socket on exactly those.
     fn resolve(&mut self) {
-        let specs: BTreeSet<Interface> = self.intent.addresses.values().map(|w| w.interface.clone()).collect();
+        let specs: BTreeSet<Interface> = self.intent.addresses.values().map(|w| w.place.interface.clone()).collect();
         self.resolved.clear();
         for interface in specs {
             let found = match &interface {
@@ -314,12 +322,14 @@ impl Shell {
         let mut addresses: BTreeMap<IpAddr, BTreeSet<IfIndex>> = BTreeMap::new();
         for ip in owned {
             let Some(wanted) = self.intent.addresses.get(ip) else { continue };
-            if let Some(Ok(on)) = self.resolved.get(&wanted.interface) {
+            if let Some(Ok(on)) = self.resolved.get(&wanted.place.interface) {
                 addresses.insert(*ip, on.clone());
             }
         }
         let name = |on: &IfIndex| self.facts.table.name_of(*on);
-        self.facts.owned = addresses.iter().map(|(ip, on)| (*ip, on.iter().map(name).collect())).collect();
+        let mut shared: BTreeMap<&BTreeSet<IfIndex>, Arc<BTreeSet<String>>> = BTreeMap::new();
+        let mut names = |on| shared.entry(on).or_insert_with_key(|on| Arc::new(on.iter().map(name).collect())).clone();
+        self.facts.owned = addresses.iter().map(|(ip, on)| (*ip, names(on))).collect();
         self.facts.conflicts.retain(|ip, _| addresses.contains_key(ip));
         self.l2.handle(now, l2::Input::Addresses(addresses));
         self.news = true;
@@ -341,8 +351,11 @@ impl Shell {
                 }
                 // Hosts may have learned the other speaker's MAC: tell them again where the address is.
                 lease::Effect::Settled(ip) => {
-                    let on =
-                        self.intent.addresses.get(&ip).and_then(|w| self.resolved.get(&w.interface)?.as_ref().ok());
+                    let on = self
+                        .intent
+                        .addresses
+                        .get(&ip)
+                        .and_then(|w| self.resolved.get(&w.place.interface)?.as_ref().ok());
                     for on in on.into_iter().flatten() {
                         self.l2.handle(now, l2::Input::Gateway { on: *on });
                     }

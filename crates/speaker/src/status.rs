@@ -26,7 +26,7 @@ impl Status {
 
     /// Notes what was won and lost, one log line each.
     pub(crate) fn observe(&mut self, facts: &Facts, plan: &Plan) {
-        let pool = |ip: &IpAddr| plan.addresses.get(ip).map(|a| a.pool.as_str()).unwrap_or_default();
+        let pool = |ip: &IpAddr| plan.addresses.get(ip).map(|a| a.pool.name.as_str()).unwrap_or_default();
         self.since.retain(|ip, _| {
             let kept = facts.owned.contains_key(ip);
             if !kept {
@@ -57,7 +57,7 @@ impl Status {
             .iter()
             .map(|(ip, interfaces)| OwnedAddress {
                 address: ip.to_string(),
-                pool: plan.addresses.get(ip).map(|a| a.pool.clone()).unwrap_or_default(),
+                pool: plan.addresses.get(ip).map(|a| a.pool.name.clone()).unwrap_or_default(),
                 interfaces: interfaces.iter().cloned().collect(),
                 since: self.since.get(ip).cloned().unwrap_or_default(),
             })

@@ -9,6 +9,7 @@ use engine::{IfIndex, MacAddr, Tick};
 use plan::World;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 fn options() -> Options {
     Options {
@@ -130,7 +131,7 @@ fn the_speaker_says_since_when_it_owns_an_address_and_forgets_what_it_lost() {
     let plan = plan::plan(&world());
     let mut status = Status::new(&options());
     let mut facts = Facts::default();
-    facts.owned.insert("10.0.0.100".parse().unwrap(), ["eth0".to_owned()].into());
+    facts.owned.insert("10.0.0.100".parse().unwrap(), Arc::new(["eth0".to_owned()].into()));
     status.observe(&facts, &plan);
     let first = status.status(&facts, &plan, None, Vec::new(), true);
     assert_eq!((first.owns, first.addresses[0].pool.as_str(), first.addresses[0].interfaces.len()), (1, "l2", 1));

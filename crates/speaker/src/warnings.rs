@@ -27,7 +27,7 @@ pub(crate) fn find(
     let mut found = BTreeSet::new();
     let routes = Routes::new().ok();
     for pool in pools {
-        let used = plan.addresses.values().any(|a| a.pool == pool.name);
+        let used = plan.addresses.values().any(|a| a.pool.name == pool.name);
         let protocol = match pool.protocol {
             Protocol::Bgp => "bgp",
             Protocol::Layer2 => "layer2",
@@ -53,7 +53,7 @@ pub(crate) fn find(
     }
     let lasts = |since: &Tick| facts.now.since(*since) < TROUBLE_LASTS;
     for (address, (on, mac, _)) in facts.conflicts.iter().filter(|(_, (.., at))| lasts(at)) {
-        let pool = plan.addresses.get(address).map(|a| a.pool.as_str());
+        let pool = plan.addresses.get(address).map(|a| a.pool.name.as_str());
         let on = facts.table.name_of(*on);
         let message = format!(
             "{mac} on {on} answers for {address} too, which this node owns; find that host and take the address from it, or add {address} to spec.exclude"
@@ -85,7 +85,7 @@ fn warning(reason: &str, pool: Option<&str>, message: String) -> Warning {
 
 /// Whether this node may announce the pool: a pool without Services may, by its selector, be for any node.
 fn concerns(pool: &Pool, plan: &Plan, options: &Options) -> bool {
-    let mut announcements = plan.addresses.values().filter(|a| a.pool == pool.name).peekable();
+    let mut announcements = plan.addresses.values().filter(|a| a.pool.name == pool.name).peekable();
     announcements.peek().is_none() || announcements.any(|a| a.candidates.contains(&options.node))
 }
 

@@ -190,7 +190,7 @@ impl Planner {
     }
 
     /// The Services whose EndpointSlices must be read, when they may be others than at the last call.
-    pub fn new_needs(&mut self) -> Option<BTreeSet<ServiceKey>> {
+    pub fn new_needs(&mut self) -> Option<&BTreeSet<ServiceKey>> {
         std::mem::take(&mut self.services_changed).then(|| self.world.needs_slices())
     }
 

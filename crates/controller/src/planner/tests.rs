@@ -372,7 +372,7 @@ fn endpoints_that_have_not_been_read_are_not_missing_endpoints() {
     server.put(Service { local: true, ..service("s") });
     let mut c = Controller::start(&server, now);
     c.settle(&mut server, &mut now);
-    assert_eq!(c.planner.new_needs(), Some([key("s")].into()));
+    assert_eq!(c.planner.new_needs(), Some(&[key("s")].into()));
     assert_eq!(said(&server, "s", keys::ANNOUNCED), None);
     server.log.push(Event::SlicesRead(key("s")));
     c.settle(&mut server, &mut now);
