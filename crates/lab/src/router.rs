@@ -121,32 +121,37 @@ impl Bird {
     }
 }
 
-/// GoBGP, with zebra to put its routes into the kernel.
+/// GoBGP, which puts no routes into the kernel: that of Debian and FRR's zebra do not understand each other.
 #[derive(Debug)]
 pub struct GoBgp {
     host: Host,
-    _zebra: Process,
     process: Process,
 }
 
 impl GoBgp {
-    /// Starts it with this configuration, to which the section of zebra is added.
+    /// Starts it with this configuration.
     pub fn start(lab: &Lab, host: &Host, config: &str) -> Result<GoBgp> {
-        let dir = folder(lab, host, "gobgp")?;
-        let zebra = zebra(host, &dir)?;
-        let path = dir.join("gobgpd.toml");
-        let socket = dir.join("zserv.api");
-        let section = format!(
-            "\n[zebra.config]\n  enabled = true\n  url = \"unix:{}\"\n  version = 6\n  software-name = \"frr8.4\"\n",
-            socket.display()
-        );
-        fs::write(&path, format!("{config}{section}"))?;
+        let path = folder(lab, host, "gobgp")?.join("gobgpd.toml");
+        fs::write(&path, config)?;
         let mut command = Command::new("gobgpd");
         command.arg("-f").arg(&path).args(["--api-hosts", "127.0.0.1:50051", "--pprof-disable"]);
         let process = host.spawn("gobgpd", command)?;
-        let gobgp = GoBgp { host: host.clone(), _zebra: zebra, process };
+        let gobgp = GoBgp { host: host.clone(), process };
         gobgp.process.until("gobgpd answers", secs(20), || gobgp.show("global"))?;
         Ok(gobgp)
+    }
+
+    /// The next hops of its paths to this prefix.
+    pub fn next_hops(&self, prefix: &str) -> Result<BTreeSet<IpAddr>> {
+        let family = if prefix.contains(':') { "ipv6" } else { "ipv4" };
+        let text = self.show(&format!("global rib -a {family} -j"))?;
+        let table: serde_json::Value = serde_json::from_str(&text).with_context(|| text.clone())?;
+        let mut hops = BTreeSet::new();
+        for path in table[prefix].as_array().into_iter().flatten() {
+            let attributes = path["attrs"].as_array().into_iter().flatten();
+            hops.extend(attributes.filter_map(|a| a["nexthop"].as_str()?.parse::<IpAddr>().ok()));
+        }
+        Ok(hops)
     }
 
     /// What a command of gobgp prints.

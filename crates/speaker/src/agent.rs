@@ -268,8 +268,10 @@ impl Agent {
             self.write_at.get_or_insert_with(|| Instant::now() + GATHER);
         }
         let complete = !self.synced || needs_of(&self.objects).is_subset(&self.slices_read);
-        if let Err(error) = self.bgp.replan(&self.world, &self.plan, complete) {
-            tracing::error!(error, "BGP cannot be started");
+        match self.bgp.replan(&self.world, &self.plan, complete) {
+            Ok(false) => {}
+            Ok(true) => drop(self.write_at.get_or_insert_with(|| Instant::now() + GATHER)),
+            Err(error) => tracing::error!(error, "BGP cannot be started"),
         }
         let Some(keys) = self.keys() else { return };
         let intent = Intent::new(&self.plan, keys, &self.options);

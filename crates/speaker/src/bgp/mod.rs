@@ -124,19 +124,19 @@ impl Part {
     }
 
     /// What is to be done has perhaps changed. `complete`: what decides over addresses is all known; before, a restarted
-    /// speaker would withdraw what its routers kept for it.
-    pub(crate) fn replan(&mut self, world: &World, plan: &Plan, complete: bool) -> Result<(), String> {
+    /// speaker would withdraw what its routers kept for it. True when there is something new to say of it.
+    pub(crate) fn replan(&mut self, world: &World, plan: &Plan, complete: bool) -> Result<bool, String> {
         let known = world.peer_names();
         if self.known != known {
             self.known = known;
             self.write_soon();
         }
         if !complete && self.thread.get().is_none() {
-            return Ok(());
+            return Ok(false);
         }
         let new = plan::bgp(world, plan, &self.node);
         if new == self.plan {
-            return Ok(());
+            return Ok(false);
         }
         for note in new.notes.difference(&self.plan.notes) {
             tracing::warn!(reason = note.reason(), "{note}");
@@ -151,7 +151,7 @@ impl Part {
         (self.plan, self.refused) = (new, refused);
         self.write_soon();
         self.waiting = (intent != self.sent).then_some(intent);
-        self.send()
+        self.send().map(|()| true)
     }
 
     fn send(&mut self) -> Result<(), String> {
