@@ -1,15 +1,19 @@
 //! Mode bgp against real routers: three nodes on a folder of YAML, a router that is FRR, BIRD or GoBGP, and a client
 //! behind it. What counts is what the router's kernel does and what the client gets.
 
+mod common;
+
 use anyhow::{Context, Result, bail, ensure};
+use common::{Installed, SERVICES, SPEAKERS};
 use lab::client;
 use lab::cluster::nginx;
 use lab::host::{Host, Lab, Switch};
 use lab::oxelb::{self, Source, binary};
 use lab::process::Process;
-use lab::router::{Bird, Frr, GoBgp, until_next_hops};
+use lab::router::{Bird, Frr, GoBgp, next_hops, until_next_hops};
 use lab::suite::{self, Test};
 use lab::wait::{secs, until};
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -31,6 +35,8 @@ fn main() -> ExitCode {
         ("sessions_come_up_with_a_password_and_with_ttl_security_and_not_without", protected),
         ("bird_works_with_openelbs_own_example", bird),
         ("gobgp_spreads_over_all_nodes", gobgp),
+        ("a_speaker_that_restarts_gracefully_is_never_withdrawn", restarts),
+        ("in_a_cluster_nodes_write_their_own_status_and_traffic_follows_pods", in_a_cluster),
         ("a_port_that_is_taken_is_named_and_the_node_connects_by_itself", port_taken),
     ];
     suite::main(tests)
@@ -439,6 +445,7 @@ fn bad_input(lab: &Lab) -> Result<()> {
         "n2",
         &["BgpPeerInvalid", "BgpPeer bad is not valid and not used", "spec.conf.neighborAddress"],
     )?;
+    scene.said("BgpPeer", "bad", &["n2:", "type: Accepted", "status: \"False\"", "reason: BgpPeerInvalid"])?;
     scene.apply("peer", &peer("tor", ROUTER, "  afiSafis: [{config: {enabled: false}}]\n"))?;
     scene.said("Speaker", "n2", &["BgpPeer tor is not valid, its last valid version stays in force"])?;
     scene.apply("conf", &conf("  routerId: nonsense\n"))?;
@@ -455,6 +462,10 @@ fn bad_input(lab: &Lab) -> Result<()> {
     until("nothing is wrong any more", secs(20), || {
         let text = scene.status("Speaker", "n2")?;
         ensure!(!text.contains("Bgp"), "{text}");
+        for (kind, name) in [("BgpPeer", "tor"), ("BgpConf", "default")] {
+            let text = scene.status(kind, name)?;
+            ensure!(!text.contains("Accepted"), "{text}");
+        }
         Ok(())
     })?;
     ensure!(established(&frr)? == before, "a session was reset");
@@ -566,6 +577,104 @@ fn gobgp(lab: &Lab) -> Result<()> {
     has("172.22.0.2/32", [scene.nodes[0].v4].into())?;
     scene.delete("web6")?;
     has("fd00:22::2/128", BTreeSet::new())
+}
+
+fn restarts(lab: &Lab) -> Result<()> {
+    let mut scene = Scene::new(lab)?;
+    let frr = frr(&scene, "")?;
+    scene.apply("conf", &conf("  gracefulRestart: {enabled: true, restartTime: 60}\n"))?;
+    scene.apply("peer", &peer("tor", ROUTER, BOTH))?;
+    scene.hops(&[0, 1, 2])?;
+    scene.hops6(&[0, 1, 2])?;
+    let before = established(&frr)?;
+    let all: BTreeSet<IpAddr> = scene.nodes.iter().map(|n| n.v4).collect();
+    scene.nodes[1].speaker.take().context("no speaker")?.stop()?;
+    scene.start_speaker(1)?;
+    let mut withdrawn = None;
+    until("the session is there anew", secs(30), || {
+        let now = next_hops(&scene.router, ip(V4)?)?;
+        if now != all {
+            withdrawn = Some(now);
+        }
+        let after = established(&frr)?;
+        ensure!(after[1].1 > before[1].1, "{after:?}");
+        Ok(())
+    })
+    .with_context(|| scene.logs())?;
+    ensure!(withdrawn.is_none(), "while it restarted the next hops were {withdrawn:?}");
+    // A Service that went while the speaker was down is withdrawn when it has said all that it has.
+    scene.nodes[1].speaker.take().context("no speaker")?.stop()?;
+    scene.delete("web4")?;
+    scene.hops(&[1])?;
+    scene.start_speaker(1)?;
+    scene.hops(&[])?;
+    scene.hops6(&[0, 1, 2])
+}
+
+fn in_a_cluster(lab: &Lab) -> Result<()> {
+    let installed = Installed::with_nodes(lab, 2)?;
+    let (cluster, rest) = (&installed.cluster, &installed.control().rest);
+    let _controller = installed.only_controller()?;
+    let _speakers = cluster.nodes.iter().map(|n| installed.speaker(n)).collect::<Result<Vec<_>>>()?;
+    let _pods = [
+        cluster.pod(&cluster.nodes[0], "web1", &json!({"app": "web"}))?,
+        cluster.pod(&cluster.nodes[1], "web2", &json!({"app": "web"}))?,
+    ];
+    // The client is its own router.
+    let router = &cluster.client;
+    let mut text = "router bgp 50001\n bgp router-id 192.168.0.100\n no bgp ebgp-requires-policy\n".to_owned();
+    for node in &cluster.nodes {
+        let address = node.address();
+        text.push_str(&format!(" neighbor {address} remote-as 50000\n neighbor {address} timers connect 1\n"));
+    }
+    let _frr = Frr::start(lab, router, &text)?;
+    let group = "network.kubesphere.io/v1alpha2";
+    let of = |kind: &str, name: &str, spec: serde_json::Value| json!({"apiVersion": group, "kind": kind, "metadata": {"name": name}, "spec": spec});
+    rest.create(&of("Eip", "bgp-eip", json!({"address": "172.22.0.2-172.22.0.10"})))?;
+    let annotations = json!({"eip.openelb.kubesphere.io/v1alpha2": "bgp-eip"});
+    let address = installed.service("web", 1, &annotations, &json!({}))?[0];
+    installed.said(&format!("{SERVICES}/web"), "openelb.io/Announced", "NoSpeaker")?;
+    rest.create(&of("BgpConf", "default", json!({"as": 50000, "listenPort": 17900})))?;
+    let refused = rest.create(&of("BgpPeer", "none", json!({}))).expect_err("a BgpPeer without conf (D17)");
+    ensure!(format!("{refused:#}").contains("spec.conf.neighborAddress"), "{refused:#}");
+    rest.create(&of("BgpPeer", "tor", json!({"conf": {"peerAs": 50001, "neighborAddress": "192.168.0.100"}})))?;
+    let hops = |numbers: &[usize]| {
+        let wanted = numbers.iter().map(|n| IpAddr::from(cluster.nodes[*n].address())).collect();
+        until_next_hops(router, address, &wanted)
+    };
+    hops(&[0, 1])?;
+    until("the Service is reached", secs(20), || client::get(router, SocketAddr::new(address, 80), secs(1)))?;
+    installed.said(&format!("{SERVICES}/web"), "openelb.io/Announced", "Announced")?;
+    let read = |path: &str| rest.get(&format!("/apis/{group}/{path}"));
+    until("both nodes say so in the status", secs(20), || {
+        let (peer, conf) = (read("bgppeers/tor")?, read("bgpconfs/default")?);
+        for node in ["n1", "n2"] {
+            let state = &peer["status"]["nodesPeerStatus"][node]["peerState"];
+            ensure!(state["sessionState"] == "ESTABLISHED" && state["neighborAddress"] == "192.168.0.100", "{state}");
+            ensure!(conf["status"]["nodesConfStatus"][node]["as"] == 50000, "{conf}");
+        }
+        Ok(())
+    })?;
+    // Counters cost no writes: nothing but a session that comes or goes is a new version.
+    let version = read("bgppeers/tor")?["metadata"]["resourceVersion"].clone();
+    let local = json!({"spec": {"externalTrafficPolicy": "Local"}});
+    rest.patch(&format!("{SERVICES}/web"), &local)?;
+    drop(_pods);
+    rest.delete("/api/v1/namespaces/default/pods/web1")?;
+    hops(&[1])?;
+    ensure!(read("bgppeers/tor")?["metadata"]["resourceVersion"] == version, "the status was written without need");
+    // A node that is not ready withdraws, says the control plane and not its speaker (D8).
+    let path = "/api/v1/nodes/n2/status";
+    let not_ready =
+        json!({"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "Test", "message": ""}]}});
+    rest.patch(path, &not_ready)?;
+    hops(&[])?;
+    rest.delete(&format!("/apis/{group}/bgppeers/tor"))?;
+    until("nobody talks any more", secs(20), || {
+        let speaker = rest.get(&format!("{SPEAKERS}/n1"))?;
+        ensure!(speaker["status"]["bgp"].is_null(), "{}", speaker["status"]);
+        Ok(())
+    })
 }
 
 fn port_taken(lab: &Lab) -> Result<()> {

@@ -393,7 +393,8 @@ async fn each_node_writes_and_takes_back_its_own_entry_of_bgp(server: &mut Serve
     assert!(before.contains_key(&conf) && !before.contains_key(&ObjectRef::BgpConf("other".into())));
     let write = async |node: &str, state: Option<&str>| {
         let peer_state = state.map(|s| PeerState { session_state: Some(s.to_owned()), ..PeerState::default() });
-        let status = peer_state.map(|s| Box::new(NodePeerStatus { peer_state: Some(s), timers_state: None }));
+        let status = peer_state
+            .map(|s| Box::new(NodePeerStatus { peer_state: Some(s), timers_state: None, conditions: vec![] }));
         let write = Write::BgpPeerStatus { peer: "tor".into(), node: node.into(), status };
         store.write(write).await.unwrap();
         peers.get("tor").await.unwrap().status.unwrap_or_default().nodes_peer_status
@@ -407,7 +408,7 @@ async fn each_node_writes_and_takes_back_its_own_entry_of_bgp(server: &mut Serve
     let found = write(&long, None).await;
     assert_eq!(found.keys().collect::<Vec<_>>(), ["n1", "old"]);
     assert_eq!(state(&found["n1"]), "ESTABLISHED");
-    let status = Some(Box::new(NodeConfStatus { router_id: "192.0.2.9".into(), asn: Some(65000) }));
+    let status = Some(Box::new(NodeConfStatus { router_id: "192.0.2.9".into(), asn: Some(65000), conditions: vec![] }));
     store.write(Write::BgpConfStatus { node: "n1".into(), status }).await.unwrap();
     let found = confs.get("default").await.unwrap().status.unwrap_or_default().nodes_conf_status;
     assert_eq!(found["n1"].router_id, "192.0.2.9");

@@ -26,7 +26,7 @@ use api::speaker::{BgpSummary, Warning};
 use intent::{Command, Intent};
 use plan::{BgpNote, BgpPlan, Plan, World};
 use source::{Store, Write, WriteError};
-use status::Said;
+use status::{Said, SessionSaid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -42,6 +42,9 @@ const GATHER: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_secs(5);
 /// How long the thread may take to answer before older facts are used.
 const ANSWERS: Duration = Duration::from_secs(1);
+
+/// What was said of the BgpConf: who this node is by it, and what is wrong with it.
+type ConfSaid = (Option<(String, u32)>, Option<(bool, String, String)>);
 
 /// Reads what the thread reports.
 #[derive(Clone)]
@@ -77,8 +80,8 @@ pub(crate) struct Part {
     refused: BTreeMap<String, String>,
     /// BgpPeers of the cluster, and those of which something was written or taken back.
     known: BTreeSet<String>,
-    written: BTreeMap<String, Option<Said>>,
-    written_conf: Option<Option<(String, u32)>>,
+    written: BTreeMap<String, Said>,
+    written_conf: Option<ConfSaid>,
     /// When something is due: an order, or a write.
     send_at: Option<Instant>,
     write_at: Option<Instant>,
@@ -196,11 +199,16 @@ impl Part {
         self.written.retain(|name, _| self.known.contains(name));
         for name in self.known.clone() {
             let of = facts.peers.get(&name).filter(|_| self.sent.peers.contains_key(&name));
-            let said = of.map(Said::of);
+            let wrong = status::wrong(Some(&name), &self.plan.notes, self.refused.get(&name));
+            let said = Said { session: of.map(SessionSaid::of), wrong };
             if self.written.get(&name) == Some(&said) {
                 continue;
             }
-            let status = of.map(|peer| Box::new(status::peer(peer)));
+            let status = (said != Said::default()).then(|| {
+                let mut status = of.map(status::peer).unwrap_or_default();
+                status.conditions = status::conditions(said.wrong.as_ref());
+                Box::new(status)
+            });
             let write = Write::BgpPeerStatus { peer: name.clone(), node: self.node.clone(), status };
             match store.write(write).await {
                 Ok(_) | Err(WriteError::Gone) => drop(self.written.insert(name, said)),
@@ -209,15 +217,19 @@ impl Part {
         }
         let own = facts.own.map(|(asn, id)| (id.to_string(), asn.get()));
         let own = own.filter(|_| self.sent.own.is_some());
+        let said: ConfSaid = (own, status::wrong(None, &self.plan.notes, None));
         // Who never spoke has nothing to take back.
-        if self.written_conf.as_ref() == Some(&own) || (self.written_conf.is_none() && own.is_none()) {
+        if self.written_conf.as_ref() == Some(&said) || (self.written_conf.is_none() && said == ConfSaid::default()) {
             return;
         }
-        let status = own
-            .clone()
-            .map(|(router_id, asn)| Box::new(api::bgp_conf::NodeConfStatus { router_id, asn: Some(asn.into()) }));
+        let status = (said != ConfSaid::default()).then(|| {
+            let (own, wrong) = &said;
+            let (router_id, asn) = own.clone().unzip();
+            let (router_id, asn) = (router_id.unwrap_or_default(), asn.map(i64::from));
+            Box::new(api::bgp_conf::NodeConfStatus { router_id, asn, conditions: status::conditions(wrong.as_ref()) })
+        });
         match store.write(Write::BgpConfStatus { node: self.node.clone(), status }).await {
-            Ok(_) | Err(WriteError::Gone) => self.written_conf = Some(own),
+            Ok(_) | Err(WriteError::Gone) => self.written_conf = Some(said),
             Err(error) => self.not_written(&error),
         }
     }
