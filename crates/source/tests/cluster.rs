@@ -424,6 +424,11 @@ async fn each_node_writes_and_takes_back_its_own_entry_of_bgp(server: &mut Serve
     told.until("the edit", |told| asn(told) == Some(65009)).await;
     let news: Vec<_> = told.all[all..].iter().filter(|e| matches!(e, Event::Change(_))).collect();
     assert_eq!(news.len(), 1, "{news:?}");
+    // Deleted is gone, although a finalizer of OpenELB keeps the object (D15).
+    let finalizers = json!({"metadata": {"finalizers": ["finalizer.lb.kubesphere.io/v1alpha1"]}});
+    peers.patch("tor", &PatchParams::default(), &Patch::Merge(finalizers)).await.unwrap();
+    peers.delete("tor", &DeleteParams::default()).await.unwrap();
+    told.until("the end of the BgpPeer", |told| !told.objects.contains_key(&peer)).await;
     store.write(Write::BgpPeerStatus { peer: "none".into(), node: "n1".into(), status: None }).await.unwrap_err();
 }
 

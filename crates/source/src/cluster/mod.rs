@@ -74,7 +74,7 @@ impl Cluster {
             let reference = |m: &ObjectMeta| ObjectRef::BgpConf(name(m));
             tasks.follow::<BgpConf>("bgpconfs", None, one, reference, kinds::bgp_conf);
             let reference = |m: &ObjectMeta| ObjectRef::BgpPeer(name(m));
-            tasks.follow::<BgpPeer>("bgppeers", None, None, reference, |o| Some(kinds::bgp_peer(o)));
+            tasks.follow::<BgpPeer>("bgppeers", None, None, reference, kinds::bgp_peer);
         }
         if interest.memberlist {
             let (namespace, one) = (Some(&*interest.namespace), format!("metadata.name={}", keys::MEMBERLIST_SECRET));

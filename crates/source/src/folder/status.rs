@@ -166,7 +166,7 @@ pub(super) fn object(
         Manifest::Node(node) => Some(kinds::node(node)),
         Manifest::Namespace(namespace) => Some(kinds::namespace((**namespace).clone())),
         Manifest::BgpConf(conf) => kinds::bgp_conf((**conf).clone()),
-        Manifest::BgpPeer(peer) => Some(kinds::bgp_peer((**peer).clone())),
+        Manifest::BgpPeer(peer) => kinds::bgp_peer((**peer).clone()),
         Manifest::Memberlist(secret) => {
             let mut data = secret.data.clone().unwrap_or_default();
             let text = secret.string_data.clone().unwrap_or_default();
