@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         ("gobgp_spreads_over_all_nodes", gobgp),
         ("a_speaker_that_restarts_gracefully_is_never_withdrawn", restarts),
         ("in_a_cluster_nodes_write_their_own_status_and_traffic_follows_pods", in_a_cluster),
+        ("an_internal_session_over_ipv6_carries_both_families", internal),
         ("a_port_that_is_taken_is_named_and_the_node_connects_by_itself", port_taken),
     ];
     suite::main(tests)
@@ -577,6 +578,29 @@ fn gobgp(lab: &Lab) -> Result<()> {
     has("172.22.0.2/32", [scene.nodes[0].v4].into())?;
     scene.delete("web6")?;
     has("fd00:22::2/128", BTreeSet::new())
+}
+
+fn internal(lab: &Lab) -> Result<()> {
+    let scene = Scene::new(lab)?;
+    let mut text = format!("router bgp 50000\n bgp router-id {ROUTER}\n");
+    for node in &scene.nodes {
+        text.push_str(&format!(" neighbor {0} remote-as 50000\n neighbor {0} timers connect 1\n", node.v6));
+    }
+    for family in ["ipv4", "ipv6"] {
+        text.push_str(&format!(" address-family {family} unicast\n  maximum-paths ibgp 8\n"));
+        scene.nodes.iter().for_each(|node| text.push_str(&format!("  neighbor {} activate\n", node.v6)));
+        text.push_str(" exit-address-family\n");
+    }
+    let frr = Frr::start(&scene.lab, &scene.router, &text)?;
+    scene.apply("conf", &conf(""))?;
+    scene.apply("peer", &peer("tor", ROUTER6, BOTH).replace("50001", "50000"))?;
+    scene.hops(&[0, 1, 2])?;
+    scene.hops6(&[0, 1, 2])?;
+    scene.answers(V4, &[0, 1, 2])?;
+    scene.answers(V6, &[0, 1, 2])?;
+    let route = frr.show(&format!("show bgp ipv4 unicast {V4}/32"))?;
+    ensure!(route.contains("localpref 100") && route.contains("internal"), "{route}");
+    Ok(())
 }
 
 fn restarts(lab: &Lab) -> Result<()> {

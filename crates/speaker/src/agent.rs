@@ -267,8 +267,12 @@ impl Agent {
             self.plan = Arc::new(plan);
             self.write_at.get_or_insert_with(|| Instant::now() + GATHER);
         }
-        let complete = !self.synced || needs_of(&self.objects).is_subset(&self.slices_read);
-        match self.bgp.replan(&self.world, &self.plan, complete) {
+        let known = match (self.synced, needs_of(&self.objects).is_subset(&self.slices_read)) {
+            (false, _) => bgp::Known::Before,
+            (true, false) => bgp::Known::NotAll,
+            (true, true) => bgp::Known::All,
+        };
+        match self.bgp.replan(&self.world, &self.plan, known) {
             Ok(false) => {}
             Ok(true) => drop(self.write_at.get_or_insert_with(|| Instant::now() + GATHER)),
             Err(error) => tracing::error!(error, "BGP cannot be started"),

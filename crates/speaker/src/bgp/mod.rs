@@ -40,11 +40,24 @@ const BUSY: Duration = Duration::from_millis(100);
 const GATHER: Duration = Duration::from_millis(500);
 /// How long a lost write waits, and a refused one ten times.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long the first plan may wait for EndpointSlices.
+const START: Duration = Duration::from_secs(10);
 /// How long the thread may take to answer before older facts are used.
 const ANSWERS: Duration = Duration::from_secs(1);
 
 /// What was said of the BgpConf: who this node is by it, and what is wrong with it.
 type ConfSaid = (Option<(String, u32)>, Option<(bool, String, String)>);
+
+/// What a plan was made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// The snapshot of the last run.
+    Before,
+    /// All objects but some EndpointSlices: by it a speaker that was restarted would withdraw what its routers kept.
+    NotAll,
+    /// All objects.
+    All,
+}
 
 /// Reads what the thread reports.
 #[derive(Clone)]
@@ -73,6 +86,9 @@ pub(crate) struct Part {
     out: watch::Sender<Arc<Facts>>,
     facts: watch::Receiver<Arc<Facts>>,
     plan: BgpPlan,
+    /// A plan from all objects was carried out.
+    began: bool,
+    waits_since: Option<Instant>,
     sent: Intent,
     /// What is to be sent, once the thread has room.
     waiting: Option<Intent>,
@@ -96,6 +112,8 @@ impl Part {
             out,
             facts,
             plan: BgpPlan::default(),
+            began: false,
+            waits_since: None,
             sent: Intent::default(),
             waiting: None,
             refused: BTreeMap::new(),
@@ -126,17 +144,18 @@ impl Part {
         [self.send_at, self.write_at].into_iter().flatten().min()
     }
 
-    /// What is to be done has perhaps changed. `complete`: what decides over addresses is all known; before, a restarted
-    /// speaker would withdraw what its routers kept for it. True when there is something new to say of it.
-    pub(crate) fn replan(&mut self, world: &World, plan: &Plan, complete: bool) -> Result<bool, String> {
-        let known = world.peer_names();
-        if self.known != known {
-            self.known = known;
+    /// What is to be done has perhaps changed. `known` is what the plan was made from. True when there is something new to
+    /// say of it.
+    pub(crate) fn replan(&mut self, world: &World, plan: &Plan, known: Known) -> Result<bool, String> {
+        let names = world.peer_names();
+        if self.known != names {
+            self.known = names;
             self.write_soon();
         }
-        if !complete && self.thread.get().is_none() {
+        if known == Known::NotAll && self.may_wait() {
             return Ok(false);
         }
+        self.began = known == Known::All || self.began;
         let new = plan::bgp(world, plan, &self.node);
         if new == self.plan {
             return Ok(false);
@@ -155,6 +174,12 @@ impl Part {
         self.write_soon();
         self.waiting = (intent != self.sent).then_some(intent);
         self.send().map(|()| true)
+    }
+
+    /// Only at the start, and not for ever: EndpointSlices that cannot be read must not keep everything else back.
+    fn may_wait(&mut self) -> bool {
+        let since = *self.waits_since.get_or_insert_with(Instant::now);
+        !self.began && since.elapsed() < START
     }
 
     fn send(&mut self) -> Result<(), String> {
