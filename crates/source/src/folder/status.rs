@@ -73,8 +73,10 @@ pub(super) fn reference(file: &str) -> Option<ObjectRef> {
 
 /// Reads a status file's text.
 pub(super) fn parse(reference: &ObjectRef, text: &str) -> Result<Status, String> {
+    // By way of a value, which costs far less code than to read every type from YAML.
     fn yaml<S: serde::de::DeserializeOwned>(text: &str) -> Result<Document<S>, String> {
-        serde_saphyr::from_str(text).map_err(|e| e.without_snippet().to_string())
+        let value: serde_json::Value = serde_saphyr::from_str(text).map_err(|e| e.without_snippet().to_string())?;
+        serde_json::from_value(value).map_err(|e| e.to_string())
     }
     let missing = || "there is no status".to_owned();
     match reference {
