@@ -1,5 +1,6 @@
 //! BgpConf: how BGP runs on every node, as users write it (compat §1.3, §1.5). Only the object `default` counts.
 
+use crate::condition::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -106,4 +107,7 @@ pub struct NodeConfStatus {
     /// Its AS number.
     #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
     pub asn: Option<i64>,
+    /// What is wrong with the BgpConf, or has no effect, as this node sees it: type Accepted. None when all is well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
 }

@@ -1,6 +1,7 @@
 //! BgpPeer: a router to talk to, as users write it (compat §1.4). The names are those of GoBGP's peers.
 
 use crate::bgp_conf::GracefulRestart;
+use crate::condition::Condition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -274,6 +275,9 @@ pub struct NodePeerStatus {
     /// Its timers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timers_state: Option<TimersState>,
+    /// What is wrong with the BgpPeer, or has no effect, as this node sees it: type Accepted. None when all is well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
 }
 
 /// A session.

@@ -6,6 +6,7 @@
 //!   kube    etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubectl
 //!   node    a Kubernetes node on a host: kube-proxy, pods as processes      (fast, most tests)
 //!   kubelet a Kubernetes node on a host: kubelet, containerd, CNI           (real, slower)
+//!   router  FRR, BIRD, GoBGP on a host
 //!   client  somebody outside the cluster who asks, and measures what comes back
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the lab is a program that talks to people")]
@@ -23,6 +24,7 @@ pub mod oxelb;
 pub mod pki;
 pub mod process;
 pub mod rest;
+pub mod router;
 pub mod sandbox;
 pub mod suite;
 pub mod wait;

@@ -165,6 +165,9 @@ fn package(program: &str) -> Option<&'static str> {
         "bridge" | "host-local" => "containernetworking-plugins",
         "tcpdump" => "tcpdump",
         "curl" => "curl",
+        "bgpd" | "zebra" | "vtysh" => "frr",
+        "bird" | "birdc" => "bird2",
+        "gobgpd" | "gobgp" => "gobgpd",
         _ => return None,
     })
 }

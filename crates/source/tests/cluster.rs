@@ -9,7 +9,11 @@
 
 mod support;
 
-use api::{Condition, Eip, EipSpec, EipStatus, Scope, Service, ServiceKey, Speaker, SpeakerStatus, keys};
+use api::bgp_conf::NodeConfStatus;
+use api::bgp_peer::{NodePeerStatus, PeerState};
+use api::{
+    BgpConf, BgpPeer, Condition, Eip, EipSpec, EipStatus, Scope, Service, ServiceKey, Speaker, SpeakerStatus, keys,
+};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::api::events::v1 as events;
@@ -61,6 +65,7 @@ fn trials(shared: Option<Shared>) -> Vec<Trial> {
         a_stale_or_bad_write_is_told_apart,
         pool_status_is_replaced_as_a_whole,
         a_speaker_is_made_when_it_is_missing,
+        each_node_writes_and_takes_back_its_own_entry_of_bgp,
         the_first_memberlist_key_stays,
         events_are_seen_by_users,
         slices_come_and_go_with_the_need,
@@ -88,7 +93,12 @@ async fn prepared(server: &Server) -> (Store, Client) {
     until("the CRDs", async || {
         let eips: Api<Eip> = Api::all(client.clone());
         let speakers: Api<Speaker> = Api::all(client.clone());
-        eips.list(&ListParams::default()).await.is_ok() && speakers.list(&ListParams::default()).await.is_ok()
+        let peers: Api<BgpPeer> = Api::all(client.clone());
+        let confs: Api<BgpConf> = Api::all(client.clone());
+        peers.list(&ListParams::default()).await.is_ok()
+            && confs.list(&ListParams::default()).await.is_ok()
+            && eips.list(&ListParams::default()).await.is_ok()
+            && speakers.list(&ListParams::default()).await.is_ok()
     })
     .await;
     create(&client, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "openelb-system"}})).await;
@@ -359,6 +369,67 @@ async fn a_speaker_is_made_when_it_is_missing(server: &mut Server) {
         |told| matches!(speaker(told), Some(Object::Speaker(s)) if s.status.as_ref().is_some_and(|s| s.version == "2")),
     )
     .await;
+}
+
+async fn each_node_writes_and_takes_back_its_own_entry_of_bgp(server: &mut Server) {
+    let (store, client) = prepared(server).await;
+    let peers: Api<BgpPeer> = Api::all(client.clone());
+    let confs: Api<BgpConf> = Api::all(client.clone());
+    let spec = json!({"conf": {"peerAs": 65001, "neighborAddress": "192.0.2.1"}});
+    for (name, kind, spec) in
+        [("tor", "BgpPeer", spec), ("default", "BgpConf", json!({"as": 65000})), ("other", "BgpConf", json!({"as": 1}))]
+    {
+        create(&client, json!({"apiVersion": "network.kubesphere.io/v1alpha2", "kind": kind, "metadata": {"name": name}, "spec": spec})).await;
+    }
+    // As OpenELB leaves them: written by a manager that is not ours, of a node that is and of one that is not any more.
+    let theirs =
+        json!({"status": {"nodesPeerStatus": {"n1": {"peerState": {"sessionState": "IDLE", "flops": 7}}, "old": {}}}});
+    peers.patch_status("tor", &PatchParams::default(), &Patch::Merge(theirs)).await.unwrap();
+    let (mut told, _needs) = start(&store);
+    told.until_event(Event::Synced).await;
+    let (peer, conf) = (ObjectRef::BgpPeer("tor".into()), ObjectRef::BgpConf("default".into()));
+    let (before, all) = (told.objects.clone(), told.all.len());
+    assert!(matches!(before.get(&peer), Some(Object::BgpPeer(p)) if p.status.is_none()), "{before:?}");
+    assert!(before.contains_key(&conf) && !before.contains_key(&ObjectRef::BgpConf("other".into())));
+    let write = async |node: &str, state: Option<&str>| {
+        let peer_state = state.map(|s| PeerState { session_state: Some(s.to_owned()), ..PeerState::default() });
+        let status = peer_state
+            .map(|s| Box::new(NodePeerStatus { peer_state: Some(s), timers_state: None, conditions: vec![] }));
+        let write = Write::BgpPeerStatus { peer: "tor".into(), node: node.into(), status };
+        store.write(write).await.unwrap();
+        peers.get("tor").await.unwrap().status.unwrap_or_default().nodes_peer_status
+    };
+    let state = |s: &NodePeerStatus| s.peer_state.clone().and_then(|p| p.session_state).unwrap_or_default();
+    let long = "n".repeat(200);
+    write("n1", Some("ACTIVE")).await;
+    write(&long, Some("ACTIVE")).await;
+    let found = write("n1", Some("ESTABLISHED")).await;
+    assert_eq!((found.len(), state(&found["n1"]), state(&found[&long])), (3, "ESTABLISHED".into(), "ACTIVE".into()));
+    let found = write(&long, None).await;
+    assert_eq!(found.keys().collect::<Vec<_>>(), ["n1", "old"]);
+    assert_eq!(state(&found["n1"]), "ESTABLISHED");
+    let status = Some(Box::new(NodeConfStatus { router_id: "192.0.2.9".into(), asn: Some(65000), conditions: vec![] }));
+    store.write(Write::BgpConfStatus { node: "n1".into(), status }).await.unwrap();
+    let found = confs.get("default").await.unwrap().status.unwrap_or_default().nodes_conf_status;
+    assert_eq!(found["n1"].router_id, "192.0.2.9");
+    store.write(Write::BgpConfStatus { node: "n1".into(), status: None }).await.unwrap();
+    assert_eq!(confs.get("default").await.unwrap().status.unwrap_or_default().nodes_conf_status.len(), 0);
+    // What speakers write wakes no reader.
+    let spec = json!({"spec": {"as": 65009}});
+    confs.patch("default", &PatchParams::default(), &Patch::Merge(spec)).await.unwrap();
+    let asn = |told: &Told| match told.objects.get(&conf) {
+        Some(Object::BgpConf(c)) => c.spec.asn,
+        _ => None,
+    };
+    told.until("the edit", |told| asn(told) == Some(65009)).await;
+    let news: Vec<_> = told.all[all..].iter().filter(|e| matches!(e, Event::Change(_))).collect();
+    assert_eq!(news.len(), 1, "{news:?}");
+    // Deleted is gone, although a finalizer of OpenELB keeps the object (D15).
+    let finalizers = json!({"metadata": {"finalizers": ["finalizer.lb.kubesphere.io/v1alpha1"]}});
+    peers.patch("tor", &PatchParams::default(), &Patch::Merge(finalizers)).await.unwrap();
+    peers.delete("tor", &DeleteParams::default()).await.unwrap();
+    told.until("the end of the BgpPeer", |told| !told.objects.contains_key(&peer)).await;
+    store.write(Write::BgpPeerStatus { peer: "none".into(), node: "n1".into(), status: None }).await.unwrap_err();
 }
 
 async fn the_first_memberlist_key_stays(server: &mut Server) {

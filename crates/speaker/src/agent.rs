@@ -293,9 +293,15 @@ impl Agent {
             self.plan = Arc::new(plan);
             self.write_at.get_or_insert_with(|| Instant::now() + GATHER);
         }
-        let complete = !self.synced || needs_of(&self.objects).is_subset(&self.slices_read);
-        if let Err(error) = self.bgp.replan(&self.world, &self.plan, complete) {
-            tracing::error!(error, "BGP cannot be started");
+        let known = match (self.synced, needs_of(&self.objects).is_subset(&self.slices_read)) {
+            (false, _) => bgp::Known::Before,
+            (true, false) => bgp::Known::NotAll,
+            (true, true) => bgp::Known::All,
+        };
+        match self.bgp.replan(&self.world, &self.plan, known) {
+            Ok(false) => {}
+            Ok(true) => drop(self.write_at.get_or_insert_with(|| Instant::now() + GATHER)),
+            Err(error) => tracing::error!(error, "BGP cannot be started"),
         }
         let Some(keys) = self.keys() else { return };
         let intent = Arc::new(Intent::new(&self.plan, keys, &self.options));

@@ -105,18 +105,21 @@ pub(crate) fn speaker(mut object: Speaker) -> Object {
     Object::Speaker(Box::new(object))
 }
 
-/// The BgpConf as written; `None` for others than the one that counts. Its status is what speakers say.
+/// The BgpConf as written; `None` for others than the one that counts, and for one that is deleted and kept only by a
+/// finalizer of OpenELB (D15). Its status is what speakers say.
 pub(crate) fn bgp_conf(mut object: BgpConf) -> Option<Object> {
+    let counts = name(&object.metadata) == keys::BGP_CONF && object.metadata.deletion_timestamp.is_none();
     strip(&mut object.metadata);
     object.status = None;
-    (name(&object.metadata) == keys::BGP_CONF).then(|| Object::BgpConf(Box::new(object)))
+    counts.then(|| Object::BgpConf(Box::new(object)))
 }
 
 /// A BgpPeer as written, likewise.
-pub(crate) fn bgp_peer(mut object: BgpPeer) -> Object {
+pub(crate) fn bgp_peer(mut object: BgpPeer) -> Option<Object> {
+    let counts = object.metadata.deletion_timestamp.is_none();
     strip(&mut object.metadata);
     object.status = None;
-    Object::BgpPeer(Box::new(object))
+    counts.then(|| Object::BgpPeer(Box::new(object)))
 }
 
 fn strip(meta: &mut ObjectMeta) {

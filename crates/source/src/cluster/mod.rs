@@ -12,6 +12,7 @@ pub(crate) use write::stamp;
 use crate::types::{Event, Interest, Object, ObjectRef, Write, WriteError};
 use crate::{OpenError, QUEUE};
 use api::{BgpConf, BgpPeer, Eip, ServiceKey, Speaker, keys};
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1 as core;
 use kinds::{Closed, Outlet, name};
 use kube::Client;
@@ -38,8 +39,9 @@ impl Cluster {
         self.client.clone()
     }
 
-    pub(crate) async fn write(&self, write: Write) -> Result<Option<String>, WriteError> {
-        write::write(&self.client, &self.namespace, write).await
+    /// Boxed, so that its code is there once and not in every place that waits for it.
+    pub(crate) fn write(&self, write: Write) -> BoxFuture<'_, Result<Option<String>, WriteError>> {
+        Box::pin(write::write(&self.client, &self.namespace, write))
     }
 
     pub(crate) fn watch(
@@ -74,7 +76,7 @@ impl Cluster {
             let reference = |m: &ObjectMeta| ObjectRef::BgpConf(name(m));
             tasks.follow::<BgpConf>("bgpconfs", None, one, reference, kinds::bgp_conf);
             let reference = |m: &ObjectMeta| ObjectRef::BgpPeer(name(m));
-            tasks.follow::<BgpPeer>("bgppeers", None, None, reference, |o| Some(kinds::bgp_peer(o)));
+            tasks.follow::<BgpPeer>("bgppeers", None, None, reference, kinds::bgp_peer);
         }
         if interest.memberlist {
             let (namespace, one) = (Some(&*interest.namespace), format!("metadata.name={}", keys::MEMBERLIST_SECRET));

@@ -1,6 +1,7 @@
 //! Writes to the API server. Each is one request, so that no crash leaves half of it.
 
 use super::connect::text;
+use crate::changes::hash;
 use crate::types::{ObjectRef, ServicePatch, Write, WriteError};
 use api::{BgpConf, BgpPeer, Condition, Eip, EipStatus, Speaker, SpeakerStatus, keys};
 use k8s_openapi::api::core::v1 as core;
@@ -141,7 +142,8 @@ async fn of_node<K: Resource<DynamicType = ()>>(
         "status": status.unwrap_or_else(|| json!({})),
     });
     // The most that the API takes are 128 characters, and a node's name may be longer.
-    let manager = PatchParams::apply(shorten(&format!("{SPEAKER_MANAGER}.{node}"), 128)).force();
+    let who = if node.len() > 100 { format!("{}.{:x}", shorten(node, 80), hash(&node)) } else { node.to_owned() };
+    let manager = PatchParams::apply(&format!("{SPEAKER_MANAGER}.{who}")).force();
     status_patch(client, K::url_path(&(), None), name, &manager, &Patch::Apply(body)).await
 }
 

@@ -73,8 +73,10 @@ pub(super) fn reference(file: &str) -> Option<ObjectRef> {
 
 /// Reads a status file's text.
 pub(super) fn parse(reference: &ObjectRef, text: &str) -> Result<Status, String> {
+    // By way of a value, which costs far less code than to read every type from YAML.
     fn yaml<S: serde::de::DeserializeOwned>(text: &str) -> Result<Document<S>, String> {
-        serde_saphyr::from_str(text).map_err(|e| e.without_snippet().to_string())
+        let value: serde_json::Value = serde_saphyr::from_str(text).map_err(|e| e.without_snippet().to_string())?;
+        serde_json::from_value(value).map_err(|e| e.to_string())
     }
     let missing = || "there is no status".to_owned();
     match reference {
@@ -166,7 +168,7 @@ pub(super) fn object(
         Manifest::Node(node) => Some(kinds::node(node)),
         Manifest::Namespace(namespace) => Some(kinds::namespace((**namespace).clone())),
         Manifest::BgpConf(conf) => kinds::bgp_conf((**conf).clone()),
-        Manifest::BgpPeer(peer) => Some(kinds::bgp_peer((**peer).clone())),
+        Manifest::BgpPeer(peer) => kinds::bgp_peer((**peer).clone()),
         Manifest::Memberlist(secret) => {
             let mut data = secret.data.clone().unwrap_or_default();
             let text = secret.string_data.clone().unwrap_or_default();

@@ -141,7 +141,7 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 /// The CRDs, made from the types.
 pub fn crds() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
-    vec![api::Eip::crd(), api::Speaker::crd()]
+    vec![api::Eip::crd(), api::Speaker::crd(), api::BgpConf::crd(), api::BgpPeer::crd()]
 }
 
 /// What a reader was told.

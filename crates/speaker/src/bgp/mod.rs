@@ -26,7 +26,7 @@ use api::speaker::{BgpSummary, Warning};
 use intent::{Command, Intent};
 use plan::{BgpNote, BgpPlan, Plan, World};
 use source::{Store, Write, WriteError};
-use status::Said;
+use status::{Said, SessionSaid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -40,8 +40,24 @@ const BUSY: Duration = Duration::from_millis(100);
 const GATHER: Duration = Duration::from_millis(500);
 /// How long a lost write waits, and a refused one ten times.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long the first plan may wait for EndpointSlices.
+const START: Duration = Duration::from_secs(10);
 /// How long the thread may take to answer before older facts are used.
 const ANSWERS: Duration = Duration::from_secs(1);
+
+/// What was said of the BgpConf: who this node is by it, and what is wrong with it.
+type ConfSaid = (Option<(String, u32)>, Option<(bool, String, String)>);
+
+/// What a plan was made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// The snapshot of the last run.
+    Before,
+    /// All objects but some EndpointSlices: by it a speaker that was restarted would withdraw what its routers kept.
+    NotAll,
+    /// All objects.
+    All,
+}
 
 /// Reads what the thread reports.
 #[derive(Clone)]
@@ -70,6 +86,9 @@ pub(crate) struct Part {
     out: watch::Sender<Arc<Facts>>,
     facts: watch::Receiver<Arc<Facts>>,
     plan: BgpPlan,
+    /// A plan from all objects was carried out.
+    began: bool,
+    waits_since: Option<Instant>,
     sent: Intent,
     /// What is to be sent, once the thread has room.
     waiting: Option<Intent>,
@@ -77,8 +96,8 @@ pub(crate) struct Part {
     refused: BTreeMap<String, String>,
     /// BgpPeers of the cluster, and those of which something was written or taken back.
     known: BTreeSet<String>,
-    written: BTreeMap<String, Option<Said>>,
-    written_conf: Option<Option<(String, u32)>>,
+    written: BTreeMap<String, Said>,
+    written_conf: Option<ConfSaid>,
     /// When something is due: an order, or a write.
     send_at: Option<Instant>,
     write_at: Option<Instant>,
@@ -93,6 +112,8 @@ impl Part {
             out,
             facts,
             plan: BgpPlan::default(),
+            began: false,
+            waits_since: None,
             sent: Intent::default(),
             waiting: None,
             refused: BTreeMap::new(),
@@ -123,20 +144,21 @@ impl Part {
         [self.send_at, self.write_at].into_iter().flatten().min()
     }
 
-    /// What is to be done has perhaps changed. `complete`: what decides over addresses is all known; before, a restarted
-    /// speaker would withdraw what its routers kept for it.
-    pub(crate) fn replan(&mut self, world: &World, plan: &Plan, complete: bool) -> Result<(), String> {
-        let known = world.peer_names();
-        if self.known != known {
-            self.known = known;
+    /// What is to be done has perhaps changed. `known` is what the plan was made from. True when there is something new to
+    /// say of it.
+    pub(crate) fn replan(&mut self, world: &World, plan: &Plan, known: Known) -> Result<bool, String> {
+        let names = world.peer_names();
+        if self.known != names {
+            self.known = names;
             self.write_soon();
         }
-        if !complete && self.thread.get().is_none() {
-            return Ok(());
+        if known == Known::NotAll && self.may_wait() {
+            return Ok(false);
         }
+        self.began = known == Known::All || self.began;
         let new = plan::bgp(world, plan, &self.node);
         if new == self.plan {
-            return Ok(());
+            return Ok(false);
         }
         for note in new.notes.difference(&self.plan.notes) {
             tracing::warn!(reason = note.reason(), "{note}");
@@ -151,7 +173,13 @@ impl Part {
         (self.plan, self.refused) = (new, refused);
         self.write_soon();
         self.waiting = (intent != self.sent).then_some(intent);
-        self.send()
+        self.send().map(|()| true)
+    }
+
+    /// Only at the start, and not for ever: EndpointSlices that cannot be read must not keep everything else back.
+    fn may_wait(&mut self) -> bool {
+        let since = *self.waits_since.get_or_insert_with(Instant::now);
+        !self.began && since.elapsed() < START
     }
 
     fn send(&mut self) -> Result<(), String> {
@@ -196,11 +224,16 @@ impl Part {
         self.written.retain(|name, _| self.known.contains(name));
         for name in self.known.clone() {
             let of = facts.peers.get(&name).filter(|_| self.sent.peers.contains_key(&name));
-            let said = of.map(Said::of);
+            let wrong = status::wrong(Some(&name), &self.plan.notes, self.refused.get(&name));
+            let said = Said { session: of.map(SessionSaid::of), wrong };
             if self.written.get(&name) == Some(&said) {
                 continue;
             }
-            let status = of.map(|peer| Box::new(status::peer(peer)));
+            let status = (said != Said::default()).then(|| {
+                let mut status = of.map(status::peer).unwrap_or_default();
+                status.conditions = status::conditions(said.wrong.as_ref());
+                Box::new(status)
+            });
             let write = Write::BgpPeerStatus { peer: name.clone(), node: self.node.clone(), status };
             match store.write(write).await {
                 Ok(_) | Err(WriteError::Gone) => drop(self.written.insert(name, said)),
@@ -209,15 +242,19 @@ impl Part {
         }
         let own = facts.own.map(|(asn, id)| (id.to_string(), asn.get()));
         let own = own.filter(|_| self.sent.own.is_some());
+        let said: ConfSaid = (own, status::wrong(None, &self.plan.notes, None));
         // Who never spoke has nothing to take back.
-        if self.written_conf.as_ref() == Some(&own) || (self.written_conf.is_none() && own.is_none()) {
+        if self.written_conf.as_ref() == Some(&said) || (self.written_conf.is_none() && said == ConfSaid::default()) {
             return;
         }
-        let status = own
-            .clone()
-            .map(|(router_id, asn)| Box::new(api::bgp_conf::NodeConfStatus { router_id, asn: Some(asn.into()) }));
+        let status = (said != ConfSaid::default()).then(|| {
+            let (own, wrong) = &said;
+            let (router_id, asn) = own.clone().unzip();
+            let (router_id, asn) = (router_id.unwrap_or_default(), asn.map(i64::from));
+            Box::new(api::bgp_conf::NodeConfStatus { router_id, asn, conditions: status::conditions(wrong.as_ref()) })
+        });
         match store.write(Write::BgpConfStatus { node: self.node.clone(), status }).await {
-            Ok(_) | Err(WriteError::Gone) => self.written_conf = Some(own),
+            Ok(_) | Err(WriteError::Gone) => self.written_conf = Some(said),
             Err(error) => self.not_written(&error),
         }
     }

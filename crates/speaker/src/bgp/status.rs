@@ -2,14 +2,23 @@
 //! means to clients what it always did.
 
 use super::facts::{Facts, PeerFacts};
+use api::Condition;
 use api::bgp_peer::{MessageCounters, Messages, NodePeerStatus, PeerState, Queues, TimersState};
 use api::speaker::{BgpSession, BgpSummary};
 use bgp::{Asn, RouterId, State};
+use plan::BgpNote;
 use std::time::SystemTime;
 
-/// What makes a new version of the status worth a write: the session is there, or is not, and since when.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What makes a new version of a router's status worth a write: the session is there, or is not, and since when; and what
+/// is wrong with the object.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Said {
+    pub(super) session: Option<SessionSaid>,
+    pub(super) wrong: Option<(bool, String, String)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SessionSaid {
     state: &'static str,
     down: bool,
     since: String,
@@ -17,9 +26,9 @@ pub(super) struct Said {
     peer: (std::net::SocketAddr, Option<Asn>, Asn),
 }
 
-impl Said {
-    pub(super) fn of(peer: &PeerFacts) -> Said {
-        Said {
+impl SessionSaid {
+    pub(super) fn of(peer: &PeerFacts) -> SessionSaid {
+        SessionSaid {
             state: state(peer),
             down: peer.down,
             since: time(peer.since),
@@ -40,6 +49,40 @@ fn state(peer: &PeerFacts) -> &'static str {
 
 fn time(at: SystemTime) -> String {
     jiff::Timestamp::try_from(at).unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// What the notes say of one object, `None` being the BgpConf: whether it is in use as it is written, why, and in words.
+pub(super) fn wrong<'a>(
+    peer: Option<&str>,
+    notes: impl IntoIterator<Item = &'a BgpNote>,
+    refused: Option<&String>,
+) -> Option<(bool, String, String)> {
+    let about = |note: &&&BgpNote| match note {
+        BgpNote::PeerInvalid { peer: p, .. } | BgpNote::PeerTwice { peer: p, .. } => Some(p.as_str()) == peer,
+        BgpNote::Ignored { peer: p, .. } => p.as_deref() == peer,
+        BgpNote::ConfInvalid { .. } | BgpNote::NoAsn | BgpNote::SharedRouterId { .. } | BgpNote::Policy { .. } => {
+            peer.is_none()
+        }
+        BgpNote::NoConf | BgpNote::NoPeer | BgpNote::DerivedRouterId { .. } => false,
+    };
+    if let Some(reason) = refused {
+        return Some((false, "BgpPeerInvalid".to_owned(), reason.clone()));
+    }
+    let notes: Vec<&BgpNote> = notes.into_iter().collect();
+    let mine: Vec<&&BgpNote> = notes.iter().filter(about).collect();
+    let first = mine.first()?;
+    let harmless = |n: &BgpNote| matches!(n, BgpNote::Ignored { .. } | BgpNote::SharedRouterId { .. });
+    let text: Vec<String> = mine.iter().map(ToString::to_string).collect();
+    Some((mine.iter().all(|n| harmless(n)), first.reason().to_owned(), text.join("; ")))
+}
+
+/// The condition of it, changed now.
+pub(super) fn conditions(wrong: Option<&(bool, String, String)>) -> Vec<Condition> {
+    let now = time(SystemTime::now());
+    let of = |(used, reason, text): &(bool, String, String)| {
+        Condition::new("Accepted", *used, reason, text.clone()).stamped(None, &now)
+    };
+    wrong.map(of).into_iter().collect()
 }
 
 pub(super) fn peer(peer: &PeerFacts) -> NodePeerStatus {
@@ -75,6 +118,7 @@ pub(super) fn peer(peer: &PeerFacts) -> NodePeerStatus {
             downtime: (!peer.established()).then_some(since),
             ..TimersState::default()
         }),
+        conditions: Vec::new(),
     }
 }
 

@@ -269,6 +269,7 @@ impl Thread {
         self.listen_again = None;
         let wanted: BTreeSet<Place> = self.intent.listen.clone();
         self.listeners.retain(|place, _| wanted.contains(place));
+        self.news |= !self.facts.deaf.is_empty();
         self.facts.deaf.clear();
         for place in wanted {
             let (address, device) = &place;

@@ -1,0 +1,189 @@
+//! Real routers: FRR, BIRD and GoBGP from Debian, each a process or two on a host of the lab.
+
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::host::{Host, Lab};
+use crate::process::Process;
+use crate::wait::{secs, until};
+
+const FRR: &str = "/usr/lib/frr";
+
+/// FRR: zebra, which puts routes into the kernel, and bgpd.
+#[derive(Debug)]
+pub struct Frr {
+    host: Host,
+    dir: PathBuf,
+    zebra: Process,
+    bgpd: Process,
+}
+
+impl Frr {
+    /// Starts it with this configuration of bgpd.
+    pub fn start(lab: &Lab, host: &Host, config: &str) -> Result<Frr> {
+        let dir = folder(lab, host, "frr")?;
+        let zebra = zebra(host, &dir)?;
+        fs::write(dir.join("bgpd.conf"), config)?;
+        let bgpd = host.spawn("bgpd", frr(&dir, "bgpd"))?;
+        let frr = Frr { host: host.clone(), dir, zebra, bgpd };
+        frr.bgpd.until("bgpd answers", secs(20), || frr.show("show version"))?;
+        Ok(frr)
+    }
+
+    /// What a command of vtysh prints.
+    pub fn show(&self, command: &str) -> Result<String> {
+        self.check()?;
+        let mut vtysh = Command::new("vtysh");
+        vtysh.arg("--vty_socket").arg(&self.dir).args(["-c", command]);
+        self.host.output(vtysh)
+    }
+
+    /// What a command prints, as JSON.
+    pub fn json(&self, command: &str) -> Result<serde_json::Value> {
+        let text = self.show(&format!("{command} json"))?;
+        serde_json::from_str(&text).with_context(|| format!("{command}: {text}"))
+    }
+
+    /// Changes the running configuration, line by line.
+    pub fn configure(&self, lines: &[&str]) -> Result<()> {
+        let mut vtysh = Command::new("vtysh");
+        vtysh.arg("--vty_socket").arg(&self.dir).args(["-c", "configure terminal"]);
+        for line in lines {
+            vtysh.args(["-c", line]);
+        }
+        self.host.output(vtysh).map(drop)
+    }
+
+    /// Fails when a part of it has ended.
+    pub fn check(&self) -> Result<()> {
+        self.zebra.check()?;
+        self.bgpd.check()
+    }
+}
+
+/// A folder whose path is short enough for a socket: 107 octets.
+fn folder(lab: &Lab, host: &Host, name: &str) -> Result<PathBuf> {
+    let path = lab.sandbox.dir.join(format!("{name}.{}", host.netns()));
+    fs::create_dir_all(&path)?;
+    Ok(path)
+}
+
+fn frr(dir: &std::path::Path, daemon: &str) -> Command {
+    let mut command = Command::new(format!("{FRR}/{daemon}"));
+    command.arg("-f").arg(dir.join(format!("{daemon}.conf"))).arg("-i").arg(dir.join(format!("{daemon}.pid")));
+    command.arg("--vty_socket").arg(dir).arg("-z").arg(dir.join("zserv.api"));
+    command.args(["-A", "127.0.0.1", "-P", "0", "--log", "stdout"]);
+    command
+}
+
+/// zebra alone, for others than FRR's own daemons.
+fn zebra(host: &Host, dir: &std::path::Path) -> Result<Process> {
+    fs::write(dir.join("zebra.conf"), "")?;
+    // FRR insists on its own user.
+    host.run(&format!("chown -R frr:frr {}", dir.display()))?;
+    let zebra = host.spawn("zebra", frr(dir, "zebra"))?;
+    zebra.until("zebra is there", secs(20), || Ok(fs::metadata(dir.join("zserv.api"))?))?;
+    Ok(zebra)
+}
+
+/// BIRD 2.
+#[derive(Debug)]
+pub struct Bird {
+    host: Host,
+    control: PathBuf,
+    process: Process,
+}
+
+impl Bird {
+    /// Starts it with this configuration.
+    pub fn start(lab: &Lab, host: &Host, config: &str) -> Result<Bird> {
+        let dir = folder(lab, host, "bird")?;
+        let (path, control) = (dir.join("bird.conf"), dir.join("bird.ctl"));
+        fs::write(&path, config)?;
+        let mut command = Command::new("bird");
+        command.args(["-f", "-c"]).arg(&path).arg("-s").arg(&control).arg("-P").arg(dir.join("bird.pid"));
+        let process = host.spawn("bird", command)?;
+        let bird = Bird { host: host.clone(), control, process };
+        bird.process.until("bird answers", secs(20), || bird.show("show status"))?;
+        Ok(bird)
+    }
+
+    /// What a command of birdc prints.
+    pub fn show(&self, command: &str) -> Result<String> {
+        self.process.check()?;
+        let mut birdc = Command::new("birdc");
+        birdc.arg("-s").arg(&self.control).args(command.split_whitespace());
+        self.host.output(birdc)
+    }
+}
+
+/// GoBGP, which puts no routes into the kernel: that of Debian and FRR's zebra do not understand each other.
+#[derive(Debug)]
+pub struct GoBgp {
+    host: Host,
+    process: Process,
+}
+
+impl GoBgp {
+    /// Starts it with this configuration.
+    pub fn start(lab: &Lab, host: &Host, config: &str) -> Result<GoBgp> {
+        let path = folder(lab, host, "gobgp")?.join("gobgpd.toml");
+        fs::write(&path, config)?;
+        let mut command = Command::new("gobgpd");
+        command.arg("-f").arg(&path).args(["--api-hosts", "127.0.0.1:50051", "--pprof-disable"]);
+        let process = host.spawn("gobgpd", command)?;
+        let gobgp = GoBgp { host: host.clone(), process };
+        gobgp.process.until("gobgpd answers", secs(20), || gobgp.show("global"))?;
+        Ok(gobgp)
+    }
+
+    /// The next hops of its paths to this prefix.
+    pub fn next_hops(&self, prefix: &str) -> Result<BTreeSet<IpAddr>> {
+        let family = if prefix.contains(':') { "ipv6" } else { "ipv4" };
+        let text = self.show(&format!("global rib -a {family} -j"))?;
+        let table: serde_json::Value = serde_json::from_str(&text).with_context(|| text.clone())?;
+        let mut hops = BTreeSet::new();
+        for path in table[prefix].as_array().into_iter().flatten() {
+            let attributes = path["attrs"].as_array().into_iter().flatten();
+            hops.extend(attributes.filter_map(|a| a["nexthop"].as_str()?.parse::<IpAddr>().ok()));
+        }
+        Ok(hops)
+    }
+
+    /// What a command of gobgp prints.
+    pub fn show(&self, command: &str) -> Result<String> {
+        self.process.check()?;
+        let mut gobgp = Command::new("gobgp");
+        gobgp.args(command.split_whitespace());
+        self.host.output(gobgp)
+    }
+}
+
+/// The next hops of the kernel's route to exactly this address; none when there is no route.
+pub fn next_hops(host: &Host, to: IpAddr) -> Result<BTreeSet<IpAddr>> {
+    let family = if to.is_ipv4() { "-4" } else { "-6" };
+    let text = host.ip(&format!("{family} route show {to}"))?;
+    let mut hops = BTreeSet::new();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    for pair in words.windows(2) {
+        if let ["via", hop] = pair {
+            hops.insert(hop.parse().with_context(|| format!("{hop} in {text:?}"))?);
+        }
+    }
+    Ok(hops)
+}
+
+/// Waits until the kernel's route to the address has exactly these next hops.
+pub fn until_next_hops(host: &Host, to: IpAddr, wanted: &BTreeSet<IpAddr>) -> Result<()> {
+    until(&format!("{to} is reached over {wanted:?}"), secs(20), || {
+        let found = next_hops(host, to)?;
+        if found != *wanted {
+            bail!("{found:?}");
+        }
+        Ok(())
+    })
+}
