@@ -1,6 +1,8 @@
 //! Who owns an address now.
+mod acceptor;
 mod digest;
 mod fault;
+mod holder;
 mod key;
 mod message;
 mod rejections;

@@ -66,8 +66,7 @@ impl Session {
                 return Order::Unproven;
             }
             let echo = if self.claimed == mark.boot { self.echo.max(mark.counter) } else { mark.counter };
-            *self =
-                Session { boot: mark.boot, counter: mark.counter, seen: 1, proven: mark.echo, claimed: 0, echo };
+            *self = Session { boot: mark.boot, counter: mark.counter, seen: 1, proven: mark.echo, claimed: 0, echo };
             return Order::New;
         }
         let order = match self.counter.checked_sub(mark.counter) {

@@ -4,8 +4,8 @@
 //! A statement is known by its digest alone. So it needs no version: packets are ordered by their counter, and what was
 //! learned stays right when a speaker restarts or comes back after a partition.
 
-use crate::wire::{MAX_FRAGMENTS, ROOM};
 use crate::digest::first_64_bits;
+use crate::wire::{MAX_FRAGMENTS, ROOM};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 

@@ -76,12 +76,19 @@ fn message() -> impl Strategy<Value = Message> {
             let (owned, unable) = if first { (all, vec![]) } else { (vec![], all) };
             Message::Part(Fragment { index: i % count, count, part: Part { owned, unable } })
         }),
-        (epoch(), preset(), any::<bool>(), list())
-            .prop_map(|(epoch, preset, whole, addresses)| Message::Ask { epoch, preset, whole, addresses }),
+        (epoch(), preset(), any::<bool>(), list()).prop_map(|(epoch, preset, whole, addresses)| Message::Ask {
+            epoch,
+            preset,
+            whole,
+            addresses
+        }),
         (epoch(), preset(), digest()).prop_map(|(epoch, preset, digest)| Message::Renew { epoch, preset, digest }),
         (prop::option::of(name()), list()).prop_map(|(to, addresses)| Message::Release { to, addresses }),
-        (preset(), any::<bool>(), list())
-            .prop_map(|(preset, owning, addresses)| Message::Consent { preset, owning, addresses }),
+        (preset(), any::<bool>(), list()).prop_map(|(preset, owning, addresses)| Message::Consent {
+            preset,
+            owning,
+            addresses
+        }),
         (any::<u128>(), any::<u64>(), answer())
             .prop_map(|(boot, counter, answer)| Message::Answer { to: Stamp { boot, counter }, answer }),
         list().prop_map(|addresses| Message::Offer { addresses }),
@@ -188,7 +195,8 @@ fn a_holder_whose_name_does_not_fit_is_somebody() {
 #[test]
 fn the_layout_of_version_1() {
     let addresses = vec!["10.0.0.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
-    let ask = Message::Ask { epoch: EpochId { number: 12, digest: 13 }, preset: Preset::Normal, whole: true, addresses };
+    let ask =
+        Message::Ask { epoch: EpochId { number: 12, digest: 13 }, preset: Preset::Normal, whole: true, addresses };
     let bytes = Packet { message: Some(ask), ..plain() }.encode(&key());
     let hex: String = bytes[..bytes.len() - TAG].iter().map(|b| format!("{b:02x}")).collect();
     let parts = [
