@@ -1,0 +1,4 @@
+//! The lease in simulations.
+
+mod failover;
+mod simulator;
