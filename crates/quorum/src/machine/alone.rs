@@ -60,9 +60,10 @@ impl Quorum {
     pub(super) fn last_majority(&self, now: Tick) -> Tick {
         let contact = |member: &Node| {
             if *member == self.config.node {
-                return self.acceptor.epoch().map(|_| now);
+                return (!self.epochs.lost).then_some(now);
             }
-            self.peers.get(member).filter(|p| p.confirmed.number > 0).and_then(|p| p.contact)
+            // Who is silent yet will grant; who is not and has confirmed nothing never will.
+            self.peers.get(member).filter(|p| p.confirmed.number > 0 || !p.ready).and_then(|p| p.contact)
         };
         let mut contacts: Vec<Tick> = self.epochs.known.members.iter().filter_map(contact).collect();
         contacts.sort_unstable_by(|a, b| b.cmp(a));
@@ -84,6 +85,13 @@ impl Quorum {
             && now.since(self.last_majority(now)) >= self.preset(address).lease() * 3
             && !self.wire.promised(now, address)
             && !self.blocked(now)
+    }
+
+    /// When that may be, if nothing changes.
+    pub(super) fn alone_at(&self, address: IpAddr) -> Option<Tick> {
+        let last = self.last_majority(Tick(u64::MAX));
+        let at = last + self.preset(address).lease() * 3;
+        self.alone(at, address).then_some(at)
     }
 
     pub(super) fn ask_wire(&mut self, now: Tick, address: IpAddr) {

@@ -29,7 +29,7 @@ pub struct Epochs {
 impl Epochs {
     /// When something is to be recorded, and when the silence ends.
     pub fn due(&self, acceptor: &Acceptor) -> Option<Tick> {
-        self.first_at.filter(|_| acceptor.epoch().is_none())
+        self.first_at.filter(|_| acceptor.epoch().is_none() && self.recording.is_none() && !self.lost)
     }
 }
 

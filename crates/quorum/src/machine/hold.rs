@@ -192,12 +192,19 @@ impl Quorum {
 
     /// When what is wanted needs attention.
     pub(super) fn pursuits(&self) -> impl Iterator<Item = Tick> {
-        self.wants.iter().map(|(address, want)| match &want.state {
+        self.wants.iter().map(|(address, want)| self.due(address, want))
+    }
+
+    fn due(&self, address: &IpAddr, want: &Want) -> Tick {
+        match &want.state {
             Pursuit::Later(at) => *at,
-            Pursuit::Asking { at, .. } => *at + answer_time(self.preset(*address)),
+            Pursuit::Asking { at, .. } => {
+                let given_up = *at + answer_time(self.preset(*address));
+                self.alone_at(*address).filter(|alone| alone > at).map_or(given_up, |alone| alone.min(given_up))
+            }
             Pursuit::Wire { at } => *at + self.preset(*address).lease() * 3,
             Pursuit::Consent(round) => round.asked + answer_time(self.preset(*address)),
-        })
+        }
     }
 
     /// Asks for what is wanted, and gives back what was asked for in vain.
@@ -205,12 +212,7 @@ impl Quorum {
         let due: Vec<(IpAddr, Pursuit)> = self
             .wants
             .iter()
-            .filter(|(address, want)| match &want.state {
-                Pursuit::Later(at) => *at <= now,
-                Pursuit::Asking { at, .. } => *at + answer_time(self.preset(**address)) <= now,
-                Pursuit::Wire { at } => *at + self.preset(**address).lease() * 3 <= now,
-                Pursuit::Consent(round) => round.asked + answer_time(self.preset(**address)) <= now,
-            })
+            .filter(|(address, want)| self.due(address, want) <= now)
             .map(|(address, want)| (*address, want.state.clone()))
             .collect();
         let mut ask: BTreeMap<Preset, BTreeSet<IpAddr>> = BTreeMap::new();
@@ -257,17 +259,24 @@ impl Quorum {
 
     /// Not enough acceptors granted it: gives it back, and tries again when enough of them can.
     fn asked_in_vain(&mut self, now: Tick, address: IpAddr, refused: &BTreeMap<Node, Tick>) {
-        let acceptors = self.acceptors();
-        let mut free: Vec<Tick> = acceptors.iter().map(|(node, _)| refused.get(node).copied().unwrap_or(now)).collect();
-        free.sort_unstable();
-        let soon = now + Duration::from_millis(1);
-        let enough = free.get(self.epochs.known.majority() - 1).copied().unwrap_or(soon).max(soon);
-        let fails = self.wants.get(&address).map_or(0, |w| w.fails);
         let preset = self.preset(address);
-        // Whom its grants hinder is asked in the moment they end. Where nothing is granted, two hinder each other.
+        let soon = now + Duration::from_millis(1);
+        let free = |(node, _): (Node, Epoch)| refused.get(&node).copied().or_else(|| self.hears(&node).then_some(soon));
+        let mut free: Vec<Tick> = self.acceptors().into_iter().filter_map(free).collect();
+        free.sort_unstable();
+        let enough = free.get(self.epochs.known.majority() - 1).copied();
+        let enough = enough.unwrap_or(now + answer_time(preset)).clamp(soon, now + preset.lease() * 2);
+        let fails = self.wants.get(&address).map_or(0, |w| w.fails);
+        // Whom the grants of somebody else hinder asks in the moment they end. Where there are none, two hinder each
+        // other.
         let hindered = enough > now + preset.lease() / 8;
         let wait = self.jitter(preset, if hindered { 0 } else { fails + 1 });
-        self.retry(now, address, enough.min(now + preset.lease() * 2) + wait);
+        let at = self.alone_at(address).map_or(enough + wait, |alone| alone.max(soon).min(enough + wait));
+        self.retry(now, address, at);
+    }
+
+    fn hears(&self, acceptor: &Node) -> bool {
+        *acceptor == self.config.node || self.peers.get(acceptor).is_some_and(|p| p.alive)
     }
 
     /// An acceptor has answered one of our requests.
@@ -282,12 +291,15 @@ impl Quorum {
         }
         for (address, _, left) in outcome.refused {
             let at = now + Duration::from_millis(u64::from(left));
-            let (acceptors, majority) = (self.acceptors().len(), self.epochs.known.majority());
+            let acceptors = self.acceptors();
+            let majority = self.epochs.known.majority();
+            let silent: BTreeSet<Node> = acceptors.iter().map(|(n, _)| n.clone()).filter(|n| !self.hears(n)).collect();
             let Some(want) = self.wants.get_mut(&address) else { continue };
             let Pursuit::Asking { refused, .. } = &mut want.state else { continue };
             refused.insert(from.clone(), at);
             let offered = want.offered.is_some_and(|until| now < until);
-            if refused.len() + majority > acceptors {
+            let hopeless = silent.iter().filter(|n| !refused.contains_key(*n)).count() + refused.len();
+            if hopeless + majority > acceptors.len() {
                 let mut refused = refused.clone();
                 if offered {
                     // The release of the one who offered it comes in any moment.
@@ -347,8 +359,7 @@ impl Quorum {
                 if members > 0 {
                     self.renew_at(now, &node, &epoch, preset);
                 }
-                let heard = node == self.config.node || self.peers.get(&node).is_some_and(|p| p.alive);
-                if heard && members != held.len() {
+                if self.hears(&node) && members != held.len() {
                     let missing = |a: &&IpAddr| !self.holder.has(epoch.id(), &node, preset, **a);
                     let missing = held.iter().filter(missing).copied().collect();
                     self.ask(now, &node, &epoch, preset, false, &missing);

@@ -153,7 +153,7 @@ impl Quorum {
 
     /// When a move or an offer is due.
     pub(super) fn handovers(&self) -> impl Iterator<Item = Tick> {
-        let next = (!self.to_move.is_empty() || self.phase == Phase::Leaving).then_some(self.next_move);
+        let next = (!self.to_move.is_empty()).then_some(self.next_move);
         next.into_iter().chain(self.handing.iter().map(|h| h.until))
     }
 }

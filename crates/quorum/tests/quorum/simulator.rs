@@ -72,6 +72,7 @@ pub struct Node {
     timer: Option<Tick>,
     life: u64,
     boots: u128,
+    spins: u32,
 }
 
 #[derive(Debug)]
@@ -128,6 +129,7 @@ impl Sim {
                 timer: None,
                 life: 0,
                 boots: 0,
+                spins: 0,
             }
         };
         let nodes = (0..nodes).map(&mut node).collect();
@@ -338,7 +340,11 @@ impl Sim {
         }
         let Some(engine) = &self.nodes[n].engine else { return };
         assert_eq!(engine.owned(), &self.nodes[n].owned, "effects and state of {n} differ");
-        let timer = engine.deadline().map(|d| self.global(n, d).max(now));
+        let deadline = engine.deadline();
+        let late = deadline.is_some_and(|d| d <= self.local(n));
+        let timer = deadline.map(|d| self.global(n, d).max(now));
+        self.nodes[n].spins = if late { self.nodes[n].spins + 1 } else { 0 };
+        assert!(self.nodes[n].spins < 1000, "{n} is never done");
         if timer != self.nodes[n].timer {
             self.nodes[n].timer = timer;
             if let Some(at) = timer {
