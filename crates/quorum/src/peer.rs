@@ -34,6 +34,8 @@ pub struct Peer {
     pub ready: bool,
     /// It holds us down because we died too often.
     pub holds_us_down: bool,
+    /// Somebody holds it down.
+    pub rests: bool,
     deaths: VecDeque<Tick>,
     /// What it says of itself, as far as we know.
     pub says: Statement,
@@ -99,8 +101,8 @@ impl Peer {
         self.acknowledged = packet.acknowledged;
         self.pace = Duration::from_millis(u64::from(packet.pace.clamp(10, 1000)));
         (self.known, self.confirmed) = (packet.known, packet.confirmed);
-        (self.ready, self.holds_us_down) = (packet.ready, packet.held_down);
-        let before = (self.learned, self.stale_since.is_some());
+        let before = (self.learned, self.stale_since.is_some(), self.rests, self.holds_us_down);
+        (self.ready, self.holds_us_down, self.rests) = (packet.ready, packet.held_down, packet.rests);
         self.newest = packet.statement;
         if packet.statement == EMPTY {
             (self.says, self.learned, self.assembly) = (Statement::default(), EMPTY, None);
@@ -110,6 +112,6 @@ impl Peer {
         } else {
             self.stale_since.get_or_insert(now);
         }
-        before != (self.learned, self.stale_since.is_some())
+        before != (self.learned, self.stale_since.is_some(), self.rests, self.holds_us_down)
     }
 }

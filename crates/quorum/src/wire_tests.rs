@@ -18,6 +18,7 @@ fn plain() -> Packet {
         goodbye: false,
         ready: true,
         held_down: false,
+        rests: false,
         pace: 150,
         known: EpochId { number: 6, digest: 7 },
         confirmed: EpochId { number: 8, digest: 9 },
@@ -99,13 +100,13 @@ fn message() -> impl Strategy<Value = Message> {
 
 prop_compose! {
     fn packet()(
-        goodbye: bool, ready: bool, held_down: bool, pace: u16, statement: u64, acknowledged: u64,
+        goodbye: bool, ready: bool, held_down: bool, rests: bool, pace: u16, statement: u64, acknowledged: u64,
         boot in 1..=u128::MAX, rest: (u64, u128, u64), from in name(), to in name(),
         known in epoch(), confirmed in epoch(), message in prop::option::of(message()),
     ) -> Packet {
         let mark = Mark { boot, counter: rest.0, you: rest.1, echo: rest.2 };
         Packet {
-            mark, from, to, goodbye, ready, held_down, pace, known, confirmed, statement, acknowledged, message,
+            mark, from, to, goodbye, ready, held_down, rests, pace, known, confirmed, statement, acknowledged, message,
         }
     }
 }

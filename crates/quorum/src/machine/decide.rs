@@ -67,20 +67,19 @@ impl Quorum {
         self.peers.get(node).is_some_and(|p| p.alive && !p.says.unable.contains(&address))
     }
 
-    /// Whether a node dies so often that others had better get what it could own.
-    fn held_down(&self, now: Tick, node: &str) -> bool {
-        match self.peers.get(node) {
-            Some(peer) => peer.flaps(now),
-            None => self.peers.values().any(|p| p.alive && p.holds_us_down),
-        }
+    /// Somebody holds this speaker down, because it died too often. It says so itself, so that all are of one opinion.
+    pub(super) fn rests(&self) -> bool {
+        self.peers.values().any(|p| p.alive && p.holds_us_down)
     }
 
     /// The candidates for an address that can have it now.
-    pub(super) fn able_candidates(&self, now: Tick, address: IpAddr, but: Option<&str>) -> Vec<&str> {
+    pub(super) fn able_candidates(&self, address: IpAddr, but: Option<&str>) -> Vec<&str> {
         let Some(wanted) = self.config.addresses.get(&address) else { return Vec::new() };
         let able = |c: &&str| but != Some(*c) && self.able(c, address);
         let able: Vec<&str> = wanted.candidates.iter().map(String::as_str).filter(able).collect();
-        let steady: Vec<&str> = able.iter().copied().filter(|c| !self.held_down(now, c)).collect();
+        let rests =
+            |c: &str| if c == self.config.node { self.rests() } else { self.peers.get(c).is_some_and(|p| p.rests) };
+        let steady: Vec<&str> = able.iter().copied().filter(|c| !rests(c)).collect();
         if steady.is_empty() { able } else { steady }
     }
 
@@ -112,7 +111,7 @@ impl Quorum {
             let given_up = self.given_up.get(address).filter(|until| **until > now);
             given_up.into_iter().for_each(|until| look(*until));
             let but = given_up.map(|_| self.config.node.as_str());
-            unclaimed.insert(*address, self.able_candidates(now, *address, but));
+            unclaimed.insert(*address, self.able_candidates(*address, but));
         }
         let (mut wanted, mut waiting) = (BTreeSet::new(), BTreeMap::new());
         if unclaimed.is_empty() {

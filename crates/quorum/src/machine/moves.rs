@@ -35,21 +35,21 @@ pub struct Handing {
 
 impl Quorum {
     pub(super) fn plan_move(&mut self, now: Tick, address: IpAddr, to: &Node) {
-        if self.held.contains_key(&address) && self.able_candidates(now, address, None).contains(&to.as_str()) {
+        if self.held.contains_key(&address) && self.able_candidates(address, None).contains(&to.as_str()) {
             self.to_move.push_back((address, to.clone()));
         }
     }
 
     /// Where addresses of ours would go, among the other candidates or among all.
-    fn successors(&self, now: Tick, but: Option<&str>, loads: &BTreeMap<&str, usize>) -> BTreeMap<IpAddr, Node> {
-        let able = self.held.keys().map(|a| (*a, self.able_candidates(now, *a, but))).collect();
+    fn successors(&self, but: Option<&str>, loads: &BTreeMap<&str, usize>) -> BTreeMap<IpAddr, Node> {
+        let able = self.held.keys().map(|a| (*a, self.able_candidates(*a, but))).collect();
         let placed = self.seats.place(&able, loads);
         placed.into_iter().map(|(address, node)| (address, node.to_owned())).collect()
     }
 
     /// Every speaker places all addresses anew, and gives up those of its own that placement gives to others.
     pub(super) fn rebalance(&mut self, now: Tick) {
-        let all = self.config.addresses.keys().map(|a| (*a, self.able_candidates(now, *a, None))).collect();
+        let all = self.config.addresses.keys().map(|a| (*a, self.able_candidates(*a, None))).collect();
         let empty = self.loads().into_keys().map(|node| (node, 0)).collect();
         let placed = self.seats.place(&all, &empty);
         let mine = |(a, to): &(IpAddr, &str)| self.held.contains_key(a) && *to != self.config.node;
@@ -67,7 +67,7 @@ impl Quorum {
         wanted.into_iter().for_each(|a| self.forget(now, a));
         let mut loads = self.loads();
         loads.remove(self.config.node.as_str());
-        let successors = self.successors(now, Some(&self.config.node), &loads);
+        let successors = self.successors(Some(&self.config.node), &loads);
         let alone: Vec<IpAddr> = self.held.keys().filter(|a| !successors.contains_key(a)).copied().collect();
         self.to_move = successors.into_iter().collect();
         self.phase = Phase::Leaving;
@@ -85,7 +85,7 @@ impl Quorum {
                 if !self.held.contains_key(&address) {
                     continue;
                 }
-                if self.able_candidates(now, address, None).contains(&to.as_str()) {
+                if self.able_candidates(address, None).contains(&to.as_str()) {
                     by_successor.entry(to).or_default().push(address);
                 } else if self.phase == Phase::Leaving {
                     self.lose(now, address, Reason::Left);
@@ -143,7 +143,7 @@ impl Quorum {
             return;
         }
         for address in addresses {
-            let mine = self.able_candidates(now, *address, None).contains(&self.config.node.as_str());
+            let mine = self.able_candidates(*address, None).contains(&self.config.node.as_str());
             if mine && !self.held.contains_key(address) {
                 self.given_up.remove(address);
                 self.want(*address, now, Some(now + OFFERED));

@@ -202,6 +202,7 @@ impl Quorum {
             goodbye: matches!(self.phase, Phase::Left { .. }),
             ready: self.last_heartbeat.is_some_and(|at| at >= self.acceptor.silent_until()),
             held_down: self.last_heartbeat.is_some_and(|at| peer.flaps(at)),
+            rests: self.rests(),
             pace: u16::try_from(self.pace().as_millis()).unwrap_or(u16::MAX),
             known: if self.epochs.known.members.is_empty() { Default::default() } else { known },
             confirmed: self.acceptor.epoch().unwrap_or_default(),

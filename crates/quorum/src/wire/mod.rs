@@ -1,7 +1,7 @@
 //! The packet that speakers exchange, version 1. All numbers are big endian.
 //!
 //! ```text
-//!  "oxlq" version:1 flags:1              flags: 1 goodbye, 2 ready, 4 the receiver is held down
+//!  "oxlq" version:1 flags:1              flags: 1 goodbye, 2 ready, 4 the receiver is held down, 8 the sender rests
 //!  boot:16 counter:8 you:16 echo:8       who sent it in which order, see the module `session`
 //!  from:1+n to:1+n                       names of nodes, each with its length
 //!  pace:2                                milliseconds to the sender's next heartbeat, at most
@@ -45,6 +45,7 @@ const VERDICTS: usize = 120;
 const GOODBYE: u8 = 1;
 const READY: u8 = 2;
 const HELD_DOWN: u8 = 4;
+const RESTS: u8 = 8;
 
 /// Why a packet was refused.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error)]
@@ -82,8 +83,10 @@ pub struct Packet {
     pub goodbye: bool,
     /// The sender may be an acceptor: its silence is over.
     pub ready: bool,
-    /// The sender places nothing on the receiver because it died too often of late.
+    /// The receiver died too often of late.
     pub held_down: bool,
+    /// Somebody said that of the sender: nothing is to be placed on it.
+    pub rests: bool,
     pub pace: u16,
     pub known: EpochId,
     pub confirmed: EpochId,
@@ -122,7 +125,8 @@ impl Packet {
         out.extend_from_slice(&MAGIC);
         out.push(VERSION);
         let flag = |set, flag| if set { flag } else { 0 };
-        out.push(flag(self.goodbye, GOODBYE) | flag(self.ready, READY) | flag(self.held_down, HELD_DOWN));
+        let flags = flag(self.goodbye, GOODBYE) | flag(self.ready, READY);
+        out.push(flags | flag(self.held_down, HELD_DOWN) | flag(self.rests, RESTS));
         out.extend_from_slice(&self.mark.boot.to_be_bytes());
         out.extend_from_slice(&self.mark.counter.to_be_bytes());
         out.extend_from_slice(&self.mark.you.to_be_bytes());
@@ -209,7 +213,7 @@ impl<'a> Reader<'a> {
 
     fn packet(&mut self) -> Result<Packet, Reject> {
         let flags = self.u8()?;
-        if flags & !(GOODBYE | READY | HELD_DOWN) != 0 {
+        if flags & !(GOODBYE | READY | HELD_DOWN | RESTS) != 0 {
             return Err(Reject::Malformed);
         }
         let mark = Mark { boot: self.u128()?, counter: self.u64()?, you: self.u128()?, echo: self.u64()? };
@@ -221,6 +225,7 @@ impl<'a> Reader<'a> {
             goodbye: flags & GOODBYE != 0,
             ready: flags & READY != 0,
             held_down: flags & HELD_DOWN != 0,
+            rests: flags & RESTS != 0,
             from: self.name()?,
             to: self.name()?,
             pace: self.u16()?,
