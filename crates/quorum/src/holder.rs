@@ -232,6 +232,12 @@ impl Holder {
         }
     }
 
+    /// Whether an answer to this request may still count.
+    #[cfg(test)]
+    pub fn is_open(&self, counter: u64) -> bool {
+        self.open.contains_key(&counter)
+    }
+
     /// Until when the address is ours, on our own clock; what has passed may be given too.
     pub fn until(&self, address: IpAddr) -> Option<Tick> {
         if self.faults.has(Fault::MajorityOverTwoSets) {

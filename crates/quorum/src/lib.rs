@@ -7,6 +7,8 @@ mod holder;
 mod key;
 mod machine;
 mod message;
+#[cfg(test)]
+mod model;
 mod peer;
 mod placement;
 mod rejections;

@@ -310,7 +310,7 @@ impl Engine for Quorum {
             Input::Recorded(epoch) => self.recorded(epoch),
             Input::Wire { address, heard } => self.heard_on_wire(now, address, heard),
             Input::Overheard => self.wire.overheard = Some(now),
-            Input::Release { address, to } => self.plan_move(now, address, &to),
+            Input::Release { address, to } => self.plan_move(address, &to),
             Input::Rebalance => self.rebalance(now),
             Input::Leave => self.leave(now),
         }

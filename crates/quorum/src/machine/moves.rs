@@ -34,7 +34,7 @@ pub struct Handing {
 }
 
 impl Quorum {
-    pub(super) fn plan_move(&mut self, now: Tick, address: IpAddr, to: &Node) {
+    pub(super) fn plan_move(&mut self, address: IpAddr, to: &Node) {
         if self.held.contains_key(&address) && self.able_candidates(address, None).contains(&to.as_str()) {
             self.to_move.push_back((address, to.clone()));
         }
