@@ -1,0 +1,143 @@
+//! What this speaker wants, from what it knows of the others. It only decides who asks first: when two are of
+//! different opinions, the lease decides.
+
+use super::Quorum;
+use crate::config::Reason;
+use engine::Tick;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// How long a candidate waits for the one to which placement gives an address, and as long again for each candidate
+/// that comes before it in placement order.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Quorum {
+    /// Gives up what is not ours to own, and finds what to want.
+    pub(super) fn decide(&mut self, now: Tick) {
+        self.drop_forbidden(now);
+        if self.phase != super::Phase::Running {
+            return;
+        }
+        let (wanted, waiting, again) = self.wanted(now);
+        let unwanted =
+            |(a, w): &(&IpAddr, &super::Want)| !wanted.contains(*a) && w.offered.is_none_or(|until| until <= now);
+        let unwanted: Vec<IpAddr> = self.wants.iter().filter(unwanted).map(|(a, _)| *a).collect();
+        unwanted.into_iter().for_each(|a| self.forget(now, a));
+        wanted.into_iter().for_each(|a| self.want(a, now, None));
+        self.waiting = waiting;
+        if let Some(again) = again {
+            self.decide_by(again);
+        }
+    }
+
+    fn drop_forbidden(&mut self, now: Tick) {
+        let mut forbidden = Vec::new();
+        for address in self.held.keys() {
+            let reason = match self.config.addresses.get(address) {
+                _ if self.config.elsewhere.contains(address) => Reason::Elsewhere,
+                None => Reason::Gone,
+                Some(a) if !a.candidates.contains(&self.config.node) => Reason::NotCandidate,
+                Some(_) if self.own.unable.contains(address) => Reason::Unable,
+                Some(_) => continue,
+            };
+            forbidden.push((*address, reason));
+        }
+        if forbidden.is_empty() {
+            return;
+        }
+        let addresses: Vec<IpAddr> = forbidden.iter().map(|(a, _)| *a).collect();
+        forbidden.into_iter().for_each(|(address, reason)| self.lose(now, address, reason));
+        self.give_back(now, &addresses, None);
+    }
+
+    /// All claims of live peers, by address.
+    fn claims(&self) -> Vec<(IpAddr, &str)> {
+        let live = self.peers.iter().filter(|(_, p)| p.alive);
+        let mut claims: Vec<_> = live.flat_map(|(n, p)| p.says.owned.iter().map(|a| (*a, n.as_str()))).collect();
+        claims.sort_unstable();
+        claims
+    }
+
+    /// Whether a candidate is there and can announce an address.
+    fn able(&self, node: &str, address: IpAddr) -> bool {
+        if node == self.config.node {
+            return !self.own.unable.contains(&address);
+        }
+        self.peers.get(node).is_some_and(|p| p.alive && !p.says.unable.contains(&address))
+    }
+
+    /// Somebody holds this speaker down, because it died too often. It says so itself, so that all are of one opinion.
+    pub(super) fn rests(&self) -> bool {
+        self.peers.values().any(|p| p.alive && p.holds_us_down)
+    }
+
+    /// The candidates for an address that can have it now.
+    pub(super) fn able_candidates(&self, address: IpAddr, but: Option<&str>) -> Vec<&str> {
+        let Some(wanted) = self.config.addresses.get(&address) else { return Vec::new() };
+        let able = |c: &&str| but != Some(*c) && self.able(c, address);
+        let able: Vec<&str> = wanted.candidates.iter().map(String::as_str).filter(able).collect();
+        let rests =
+            |c: &str| if c == self.config.node { self.rests() } else { self.peers.get(c).is_some_and(|p| p.rests) };
+        let steady: Vec<&str> = able.iter().copied().filter(|c| !rests(c)).collect();
+        if steady.is_empty() { able } else { steady }
+    }
+
+    /// How many addresses each live node owns, as far as they count; who owns nothing yet counts for the mean.
+    pub(super) fn loads(&self) -> BTreeMap<&str, usize> {
+        let nodes = self.may_own.iter().filter_map(|(node, n)| {
+            let says =
+                if *node == self.config.node { &self.own } else { &self.peers.get(node).filter(|p| p.alive)?.says };
+            let owned = says.owned.iter().filter(|a| self.config.addresses.contains_key(a)).count();
+            (says.unable.len() < *n).then_some((node.as_str(), owned))
+        });
+        nodes.collect()
+    }
+
+    /// What to want now; since when the rest has no owner; when to look again though nothing happened.
+    fn wanted(&self, now: Tick) -> (BTreeSet<IpAddr>, BTreeMap<IpAddr, Tick>, Option<Tick>) {
+        let claims = self.claims();
+        let claimed = |a: &IpAddr| {
+            let first = claims.partition_point(|(claimed, _)| claimed < a);
+            claims.get(first).is_some_and(|(claimed, _)| claimed == a)
+        };
+        let mut again: Option<Tick> = None;
+        let mut look = |at: Tick| again = Some(again.map_or(at, |t| t.min(at)));
+        let mut unclaimed: BTreeMap<IpAddr, Vec<&str>> = BTreeMap::new();
+        for address in self.config.addresses.keys() {
+            if self.held.contains_key(address) || self.config.elsewhere.contains(address) || claimed(address) {
+                continue;
+            }
+            let given_up = self.given_up.get(address).filter(|until| **until > now);
+            given_up.into_iter().for_each(|until| look(*until));
+            let but = given_up.map(|_| self.config.node.as_str());
+            unclaimed.insert(*address, self.able_candidates(*address, but));
+        }
+        let (mut wanted, mut waiting) = (BTreeSet::new(), BTreeMap::new());
+        if unclaimed.is_empty() {
+            return (wanted, waiting, again);
+        }
+        let node = self.config.node.as_str();
+        let placed = self.seats.place(&unclaimed, &self.loads());
+        for (address, candidates) in &unclaimed {
+            if !candidates.contains(&node) {
+                continue;
+            }
+            let since = self.waiting.get(address).copied().unwrap_or(now);
+            waiting.insert(*address, since);
+            if placed.get(address) == Some(&node) {
+                wanted.insert(*address);
+                continue;
+            }
+            let order = self.seats.order(*address, candidates.iter().copied());
+            let rank = order.iter().position(|n| *n == node).unwrap_or(0);
+            let turn = since + PATIENCE * u32::try_from(rank + 1).unwrap_or(u32::MAX);
+            if turn <= now {
+                wanted.insert(*address);
+            } else {
+                look(turn);
+            }
+        }
+        (wanted, waiting, again)
+    }
+}

@@ -1,0 +1,191 @@
+//! What a speaker says of itself: which addresses it owns, and which it cannot announce. Here are the digest that names
+//! such a statement, its parts that fit into a packet, and how they are put together again.
+//!
+//! A statement is known by its digest alone. So it needs no version: packets are ordered by their counter, and what was
+//! learned stays right when a speaker restarts or comes back after a partition.
+
+use crate::digest::first_64_bits;
+use crate::wire::{MAX_FRAGMENTS, ROOM};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// Names a statement: 64 bits of SHA-256. Zero stands for "none known".
+pub type Digest = u64;
+
+/// The digest of the empty statement.
+pub const EMPTY: Digest = 0xe3b0_c442_98fc_1c14;
+
+/// What a speaker says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Statement {
+    /// The addresses that it owns.
+    pub owned: BTreeSet<IpAddr>,
+    /// The addresses that it cannot announce although it is a candidate.
+    pub unable: BTreeSet<IpAddr>,
+}
+
+impl Statement {
+    /// The digest that names it.
+    pub fn digest(&self) -> Digest {
+        let mut input = Vec::with_capacity((self.owned.len() + self.unable.len()) * 17);
+        for (set, mark) in [(&self.owned, 0), (&self.unable, 0x10)] {
+            for address in set {
+                match address {
+                    IpAddr::V4(v4) => {
+                        input.push(mark | 4);
+                        input.extend_from_slice(&v4.octets());
+                    }
+                    IpAddr::V6(v6) => {
+                        input.push(mark | 6);
+                        input.extend_from_slice(&v6.octets());
+                    }
+                }
+            }
+        }
+        first_64_bits(&input)
+    }
+}
+
+/// Addresses of a statement, as in a packet.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Part {
+    pub owned: Vec<IpAddr>,
+    pub unable: Vec<IpAddr>,
+}
+
+/// How many octets an address takes in a packet.
+fn octets(address: &IpAddr) -> usize {
+    if address.is_ipv4() { 4 } else { 16 }
+}
+
+/// The own statement, ready to be sent.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    pub digest: Digest,
+    /// None for the empty statement: its digest says all.
+    pub parts: Vec<Part>,
+}
+
+impl Outgoing {
+    pub fn new(statement: &Statement) -> Outgoing {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut room = 0;
+        let owned = statement.owned.iter().map(|a| (a, true));
+        for (address, owned) in owned.chain(statement.unable.iter().map(|a| (a, false))) {
+            let need = octets(address);
+            if need > room {
+                parts.push(Part::default());
+                room = ROOM;
+            }
+            room -= need;
+            if let Some(part) = parts.last_mut() {
+                if owned { &mut part.owned } else { &mut part.unable }.push(*address);
+            }
+        }
+        parts.truncate(usize::from(MAX_FRAGMENTS));
+        Outgoing { digest: statement.digest(), parts }
+    }
+}
+
+/// One of the parts of a statement.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fragment {
+    /// Counts from 0.
+    pub index: u16,
+    /// How many parts there are, 1 to [`MAX_FRAGMENTS`].
+    pub count: u16,
+    pub part: Part,
+}
+
+/// The parts of a statement that have come so far.
+#[derive(Debug, Clone)]
+pub struct Assembly {
+    digest: Digest,
+    count: u16,
+    parts: BTreeMap<u16, Part>,
+}
+
+impl Assembly {
+    /// Adds a part, after forgetting the parts of another statement. Gives the statement once it is complete.
+    pub fn add(slot: &mut Option<Assembly>, digest: Digest, fragment: &Fragment) -> Option<Statement> {
+        let known = slot.take().filter(|a| a.digest == digest && a.count == fragment.count);
+        let mut assembly = known.unwrap_or(Assembly { digest, count: fragment.count, parts: BTreeMap::new() });
+        assembly.parts.insert(fragment.index, fragment.part.clone());
+        if assembly.parts.len() < usize::from(assembly.count) {
+            *slot = Some(assembly);
+            return None;
+        }
+        let mut statement = Statement::default();
+        for part in assembly.parts.into_values() {
+            statement.owned.extend(part.owned);
+            statement.unable.extend(part.unable);
+        }
+        (statement.digest() == digest).then_some(statement)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(v4: u32, v6: u128) -> BTreeSet<IpAddr> {
+        let v4 = (0..v4).map(|n| IpAddr::V4((0x0a00_0000 + n).into()));
+        v4.chain((0..v6).map(|n| IpAddr::V6(n.into()))).collect()
+    }
+
+    fn owns(owned: BTreeSet<IpAddr>) -> Statement {
+        Statement { owned, ..Statement::default() }
+    }
+
+    #[test]
+    fn a_statement_is_put_together_from_its_parts_in_any_order_and_with_doubles() {
+        for (v4, v6) in [(1, 0), (0, 1), (140, 0), (146, 1), (1000, 1000)] {
+            let unable = addresses(v4 / 2, v6 / 3);
+            let statement = Statement { owned: addresses(v4, v6), unable };
+            let out = Outgoing::new(&statement);
+            let size = |p: &Part| p.owned.iter().chain(&p.unable).map(octets).sum::<usize>();
+            assert!(out.parts.iter().all(|p| size(p) <= ROOM));
+            let count = out.parts.len() as u16;
+            let mut slot = None;
+            let mut got = None;
+            for (index, part) in out.parts.iter().enumerate().rev().chain(out.parts.iter().enumerate().skip(1)) {
+                let fragment = Fragment { index: index as u16, count, part: part.clone() };
+                got = got.or(Assembly::add(&mut slot, out.digest, &fragment));
+            }
+            assert_eq!(got, Some(statement));
+        }
+    }
+
+    #[test]
+    fn the_empty_statement_needs_no_part() {
+        let out = Outgoing::new(&Statement::default());
+        assert_eq!((out.digest, out.parts.len()), (EMPTY, 0));
+    }
+
+    #[test]
+    fn owning_an_address_and_being_unable_to_are_different_statements() {
+        let set = addresses(1, 0);
+        assert_ne!(owns(set.clone()).digest(), Statement { unable: set, ..Statement::default() }.digest());
+    }
+
+    #[test]
+    fn parts_of_different_statements_never_mix() {
+        let (old, new) = (owns(addresses(300, 0)), owns(addresses(301, 0)));
+        let (a, b) = (Outgoing::new(&old), Outgoing::new(&new));
+        let part = |o: &Outgoing, i: u16| {
+            let part = o.parts[usize::from(i)].clone();
+            Fragment { index: i, count: o.parts.len() as u16, part }
+        };
+        let mut slot = None;
+        assert_eq!(Assembly::add(&mut slot, a.digest, &part(&a, 0)), None);
+        assert_eq!(Assembly::add(&mut slot, b.digest, &part(&b, 1)), None);
+        assert_eq!(Assembly::add(&mut slot, b.digest, &part(&b, 2)), None);
+        assert_eq!(Assembly::add(&mut slot, b.digest, &part(&b, 0)), Some(new));
+    }
+
+    #[test]
+    fn parts_that_do_not_have_the_digest_are_no_statement() {
+        let part = Part { owned: vec!["10.0.0.1".parse().unwrap()], unable: vec![] };
+        assert_eq!(Assembly::add(&mut None, 7, &Fragment { index: 0, count: 1, part }), None);
+    }
+}

@@ -1,0 +1,5 @@
+//! The lease in simulations.
+
+mod chaos;
+mod failover;
+mod simulator;
