@@ -74,10 +74,6 @@ impl Quorum {
         }
     }
 
-    pub fn debug_wants(&self) -> String {
-        format!("{:?} {:?}", self.wants, self.given_up)
-    }
-
     /// The addresses that this node owns.
     pub fn owned(&self) -> &BTreeSet<IpAddr> {
         &self.own.owned

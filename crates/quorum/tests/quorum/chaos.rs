@@ -170,38 +170,6 @@ impl Chaos {
 
 fn survive(seed: u64) -> Result<(u64, u64), String> {
     let mut chaos = Chaos::new(seed, None);
-    let result = survive_in(&mut chaos);
-    if result.is_err() && std::env::var("OXELB_DUMP").is_ok() {
-        for n in 0..chaos.nodes {
-            let local = chaos.sim.local(n);
-            if let Some(e) = &chaos.sim.nodes[n].engine {
-                let v = e.view(local);
-                println!(
-                    "{} alive {:?} epoch {} {:?} confirmed {:?} ready {} lost {} refused {:?} disk {:?} maj {:?} ago owned {:?}",
-                    name(n),
-                    v.alive,
-                    v.epoch,
-                    v.members,
-                    v.confirmed.iter().map(|(n, e)| (n, e.number)).collect::<Vec<_>>(),
-                    v.ready,
-                    v.lost_record,
-                    v.refused_epoch,
-                    chaos.sim.nodes[n].disk.map(|d| d.number),
-                    local.since(v.last_majority),
-                    v.owned.keys().collect::<Vec<_>>()
-                );
-                println!("   {}", e.debug_wants());
-                for (at, eff) in chaos.sim.nodes[n].log.iter().rev().take(6).rev() {
-                    println!("   {at:?} {eff:?}");
-                }
-            }
-        }
-        println!("epochs {:?} now {:?}", chaos.sim.epochs, chaos.sim.now);
-    }
-    result
-}
-
-fn survive_in(chaos: &mut Chaos) -> Result<(u64, u64), String> {
     chaos.faults()?;
     chaos.heal();
     chaos.sim.run(ms(3000)); // the longest pause
