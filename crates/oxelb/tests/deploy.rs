@@ -108,7 +108,7 @@ fn containers_have_no_privilege_that_they_do_not_need() {
     assert!(controller["hostNetwork"].is_null());
     let (speaker, daemon) = pod("DaemonSet", "openelb-speaker");
     assert_eq!(speaker["hostNetwork"], true);
-    let wanted = json!({"drop": ["ALL"], "add": ["NET_RAW", "IPC_LOCK", "SYS_NICE"]});
+    let wanted = json!({"drop": ["ALL"], "add": ["NET_RAW", "NET_BIND_SERVICE", "IPC_LOCK", "SYS_NICE"]});
     assert_eq!(daemon["securityContext"]["capabilities"], wanted);
     for (pod, container) in [(controller, container), (speaker, daemon)] {
         assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
