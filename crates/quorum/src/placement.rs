@@ -50,14 +50,18 @@ fn minus_log2(n: u64) -> u64 {
 #[derive(Debug, Clone, Default)]
 pub struct Seats {
     seats: BTreeMap<Node, (u64, u32)>,
+    /// All have one weight, so there is no need to divide by it.
+    equal: bool,
 }
 
 impl Seats {
     /// These nodes with their weights; a weight of 0 counts as 1.
     pub fn new<'a>(nodes: impl IntoIterator<Item = &'a Node>, weights: &BTreeMap<Node, u32>) -> Seats {
         let weight = |n: &Node| weights.get(n).copied().unwrap_or(WEIGHT).max(1);
-        let seats = nodes.into_iter().map(|n| (n.clone(), (first_64_bits(n.as_bytes()), weight(n)))).collect();
-        Seats { seats }
+        let seat = |n: &Node| (n.clone(), (first_64_bits(n.as_bytes()), weight(n)));
+        let seats: BTreeMap<Node, (u64, u32)> = nodes.into_iter().map(seat).collect();
+        let equal = seats.values().all(|(_, weight)| *weight == WEIGHT);
+        Seats { seats, equal }
     }
 
     fn weight(&self, node: &str) -> u32 {
@@ -66,7 +70,8 @@ impl Seats {
 
     fn cost(&self, address: u64, node: &str) -> u64 {
         let (hash, weight) = self.seats.get(node).copied().unwrap_or_else(|| (first_64_bits(node.as_bytes()), WEIGHT));
-        minus_log2(mix(hash ^ address)) / u64::from(weight)
+        let fraction = mix(hash ^ address);
+        if self.equal { !fraction } else { minus_log2(fraction) / u64::from(weight) }
     }
 
     /// The candidates in placement order for an address; those of one cost go by name.

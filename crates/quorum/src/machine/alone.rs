@@ -79,19 +79,15 @@ impl Quorum {
 
     /// This address may be taken without a majority.
     pub(super) fn alone(&self, now: Tick, address: IpAddr) -> bool {
-        let available = self.config.addresses.get(&address).is_some_and(|a| a.partition == Partition::Available);
-        available
-            && !self.config.peers.is_empty()
-            && now.since(self.last_majority(now)) >= self.preset(address).lease() * 3
+        self.alone_at(self.last_majority(now), address).is_some_and(|at| at <= now)
             && !self.wire.promised(now, address)
             && !self.blocked(now)
     }
 
-    /// When that may be, if nothing changes.
-    pub(super) fn alone_at(&self, address: IpAddr) -> Option<Tick> {
-        let last = self.last_majority(Tick(u64::MAX));
-        let at = last + self.preset(address).lease() * 3;
-        self.alone(at, address).then_some(at)
+    /// When that may be, if the last contact with a majority remains the last.
+    pub(super) fn alone_at(&self, last_majority: Tick, address: IpAddr) -> Option<Tick> {
+        let wanted = self.config.addresses.get(&address).filter(|a| a.partition == Partition::Available)?;
+        (!self.config.peers.is_empty()).then(|| last_majority + wanted.preset.lease() * 3)
     }
 
     pub(super) fn ask_wire(&mut self, now: Tick, address: IpAddr) {

@@ -59,28 +59,36 @@ impl Quorum {
         claims
     }
 
-    /// Whether a candidate is there and can announce an address.
-    fn able(&self, node: &str, address: IpAddr) -> bool {
-        if node == self.config.node {
-            return !self.own.unable.contains(&address);
-        }
-        self.peers.get(node).is_some_and(|p| p.alive && !p.says.unable.contains(&address))
-    }
-
     /// Somebody holds this speaker down, because it died too often. It says so itself, so that all are of one opinion.
     pub(super) fn rests(&self) -> bool {
         self.peers.values().any(|p| p.alive && p.holds_us_down)
     }
 
+    /// Nodes that are there, what they cannot announce, and whether they rest.
+    fn live(&self) -> BTreeMap<&str, (&BTreeSet<IpAddr>, bool)> {
+        let peers = self.peers.iter().filter(|(_, p)| p.alive);
+        let peers = peers.map(|(name, p)| (name.as_str(), (&p.says.unable, p.rests)));
+        peers.chain([(self.config.node.as_str(), (&self.own.unable, self.rests()))]).collect()
+    }
+
     /// The candidates for an address that can have it now.
     pub(super) fn able_candidates(&self, address: IpAddr, but: Option<&str>) -> Vec<&str> {
+        self.able_among(&self.live(), address, but)
+    }
+
+    fn able_among<'a>(
+        &self,
+        live: &BTreeMap<&'a str, (&BTreeSet<IpAddr>, bool)>,
+        address: IpAddr,
+        but: Option<&str>,
+    ) -> Vec<&'a str> {
         let Some(wanted) = self.config.addresses.get(&address) else { return Vec::new() };
-        let able = |c: &&str| but != Some(*c) && self.able(c, address);
-        let able: Vec<&str> = wanted.candidates.iter().map(String::as_str).filter(able).collect();
-        let rests =
-            |c: &str| if c == self.config.node { self.rests() } else { self.peers.get(c).is_some_and(|p| p.rests) };
-        let steady: Vec<&str> = able.iter().copied().filter(|c| !rests(c)).collect();
-        if steady.is_empty() { able } else { steady }
+        let candidate = |c: &str| but != Some(c) && wanted.candidates.contains(c);
+        let able = |unable: &BTreeSet<IpAddr>| unable.is_empty() || !unable.contains(&address);
+        let able = live.iter().filter(|(c, (unable, _))| able(unable) && candidate(c));
+        let (resting, steady): (Vec<_>, Vec<_>) = able.partition(|(_, (_, rests))| *rests);
+        let some = if steady.is_empty() { resting } else { steady };
+        some.into_iter().map(|(c, _)| *c).collect()
     }
 
     /// How many addresses each live node owns, as far as they count; who owns nothing yet counts for the mean.
@@ -103,6 +111,7 @@ impl Quorum {
         };
         let mut again: Option<Tick> = None;
         let mut look = |at: Tick| again = Some(again.map_or(at, |t| t.min(at)));
+        let live = self.live();
         let mut unclaimed: BTreeMap<IpAddr, Vec<&str>> = BTreeMap::new();
         for address in self.config.addresses.keys() {
             if self.held.contains_key(address) || self.config.elsewhere.contains(address) || claimed(address) {
@@ -111,7 +120,7 @@ impl Quorum {
             let given_up = self.given_up.get(address).filter(|until| **until > now);
             given_up.into_iter().for_each(|until| look(*until));
             let but = given_up.map(|_| self.config.node.as_str());
-            unclaimed.insert(*address, self.able_candidates(*address, but));
+            unclaimed.insert(*address, self.able_among(&live, *address, but));
         }
         let (mut wanted, mut waiting) = (BTreeSet::new(), BTreeMap::new());
         if unclaimed.is_empty() {

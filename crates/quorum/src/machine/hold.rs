@@ -191,16 +191,19 @@ impl Quorum {
     }
 
     /// When what is wanted needs attention.
-    pub(super) fn pursuits(&self) -> impl Iterator<Item = Tick> {
-        self.wants.iter().map(|(address, want)| self.due(address, want))
+    pub(super) fn next_pursuit(&self) -> Option<Tick> {
+        let last = self.last_majority(Tick(u64::MAX));
+        self.wants.iter().map(|(address, want)| self.due(last, address, want)).min()
     }
 
-    fn due(&self, address: &IpAddr, want: &Want) -> Tick {
+    fn due(&self, last_majority: Tick, address: &IpAddr, want: &Want) -> Tick {
         match &want.state {
             Pursuit::Later(at) => *at,
             Pursuit::Asking { at, .. } => {
                 let given_up = *at + answer_time(self.preset(*address));
-                self.alone_at(*address).filter(|alone| alone > at).map_or(given_up, |alone| alone.min(given_up))
+                self.alone_at(last_majority, *address)
+                    .filter(|alone| alone > at)
+                    .map_or(given_up, |alone| alone.min(given_up))
             }
             Pursuit::Wire { at } => *at + self.preset(*address).lease() * 3,
             Pursuit::Consent(round) => round.asked + answer_time(self.preset(*address)),
@@ -209,10 +212,11 @@ impl Quorum {
 
     /// Asks for what is wanted, and gives back what was asked for in vain.
     pub(super) fn pursue(&mut self, now: Tick) {
+        let last = self.last_majority(Tick(u64::MAX));
         let due: Vec<(IpAddr, Pursuit)> = self
             .wants
             .iter()
-            .filter(|(address, want)| self.due(address, want) <= now)
+            .filter(|(address, want)| self.due(last, address, want) <= now)
             .map(|(address, want)| (*address, want.state.clone()))
             .collect();
         let mut ask: BTreeMap<Preset, BTreeSet<IpAddr>> = BTreeMap::new();
@@ -271,7 +275,8 @@ impl Quorum {
         // other.
         let hindered = enough > now + preset.lease() / 8;
         let wait = self.jitter(preset, if hindered { 0 } else { fails + 1 });
-        let at = self.alone_at(address).map_or(enough + wait, |alone| alone.max(soon).min(enough + wait));
+        let last = self.last_majority(Tick(u64::MAX));
+        let at = self.alone_at(last, address).map_or(enough + wait, |alone| alone.max(soon).min(enough + wait));
         self.retry(now, address, at);
     }
 

@@ -85,6 +85,8 @@ pub struct Quorum {
     changed: bool,
     held: BTreeMap<IpAddr, Held>,
     wants: BTreeMap<IpAddr, Want>,
+    /// When what is wanted needs attention.
+    next_pursuit: Option<Tick>,
     /// Since when addresses have no owner.
     waiting: BTreeMap<IpAddr, Tick>,
     decide_at: Option<Tick>,
@@ -142,6 +144,7 @@ impl Quorum {
             changed: false,
             held: BTreeMap::new(),
             wants: BTreeMap::new(),
+            next_pursuit: None,
             waiting: BTreeMap::new(),
             decide_at: None,
             lapses: None,
@@ -167,6 +170,7 @@ impl Quorum {
             return;
         }
         config.peers.retain(|name, _| fits(name) && *name != config.node);
+        config.keys.retain(|key| !key.is_empty());
         config.keys.truncate(2);
         if config.keys.is_empty() {
             config.keys = std::mem::take(&mut self.config.keys);
@@ -206,7 +210,9 @@ impl Quorum {
             (self.next_heartbeat, self.next_sweep) = (now, now + SWEEP);
             self.acceptor = Acceptor::new(now + SILENCE, self.acceptor.epoch(), self.faults);
         }
-        self.presets.iter().for_each(|p| drop(self.next_renewal.entry(*p).or_insert(now)));
+        for preset in &self.presets {
+            self.next_renewal.entry(*preset).or_insert(now);
+        }
         self.next_renewal.retain(|p, _| self.presets.contains(p));
         self.learn_epoch(now, self.config.epoch.clone(), true);
         self.decide_by(now);
@@ -256,7 +262,8 @@ impl Quorum {
         for _ in 0..3 {
             self.pursue(now);
             self.settle_own(now);
-            if self.pursuits().all(|at| at > now) {
+            self.next_pursuit = self.next_pursuit();
+            if self.next_pursuit.is_none_or(|at| at > now) {
                 break;
             }
         }
@@ -327,12 +334,13 @@ impl Engine for Quorum {
             Phase::Idle => None,
             Phase::Left { goodbyes } => (goodbyes > 0).then_some(self.next_heartbeat),
             Phase::Running | Phase::Leaving => {
-                let first = [Some(self.next_heartbeat), self.decide_at, self.lapses, Some(self.next_sweep)];
+                let first =
+                    [Some(self.next_heartbeat), self.decide_at, self.lapses, Some(self.next_sweep), self.next_pursuit];
                 let renewals = self.next_renewal.values().copied();
                 let deaths = self.peers.values().filter_map(Peer::dies);
                 let silence = self.epochs.due(&self.acceptor);
                 let all = first.into_iter().flatten().chain(renewals).chain(deaths).chain(silence);
-                all.chain(self.pursuits()).chain(self.handovers()).min()
+                all.chain(self.handovers()).min()
             }
         }
     }

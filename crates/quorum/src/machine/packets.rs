@@ -25,7 +25,7 @@ const REMEMBER: Duration = Duration::from_secs(9);
 pub const GOODBYES: u32 = 3;
 const GOODBYE_EVERY: Duration = Duration::from_millis(20);
 /// Other speakers decide anew a little after somebody's statement changed: often several change at once.
-const SOON: Duration = Duration::from_millis(5);
+const SOON: Duration = Duration::from_millis(10);
 
 impl Quorum {
     pub(super) fn packet(&mut self, now: Tick, from: SocketAddr, bytes: &[u8]) {

@@ -3,7 +3,7 @@
 //! moment when the second begins to, and at every millisecond.
 
 use engine::{Engine, Tick};
-use quorum::{Address, Config, Effect, Epoch, EpochId, Input, Key, Partition, Preset, Quorum, Reason, Start};
+use quorum::{Address, Config, Effect, Epoch, EpochId, Input, Key, Partition, Preset, Quorum, Start};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -534,10 +534,5 @@ impl Sim {
             }
         }
         Ok(())
-    }
-
-    pub fn reasons(&self, n: usize) -> Vec<(IpAddr, Reason)> {
-        let lost = |(_, e): &(Tick, Effect)| if let Effect::Lose(a, r) = e { Some((*a, r.clone())) } else { None };
-        self.nodes[n].log.iter().filter_map(lost).collect()
     }
 }
