@@ -22,6 +22,6 @@ pub use config::{Address, Config, Effect, Input, Reason, Start};
 pub use fault::Fault;
 pub use key::Key;
 pub use machine::{Move, Owned, Quorum, View};
-pub use placement::{Seats, WEIGHT};
+pub use placement::WEIGHT;
 pub use types::{Epoch, EpochId, Node, Partition, Preset, SILENCE, Stamp};
 pub use wire::{MAX_NODE_NAME, MAX_PACKET, Reject};

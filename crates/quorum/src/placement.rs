@@ -64,65 +64,102 @@ impl Seats {
         Seats { seats, equal }
     }
 
-    fn weight(&self, node: &str) -> u32 {
-        self.seats.get(node).map_or(WEIGHT, |(_, weight)| *weight)
-    }
-
-    fn cost(&self, address: u64, node: &str) -> u64 {
+    fn seat<'a>(&self, node: &'a str) -> Seat<'a> {
         let (hash, weight) = self.seats.get(node).copied().unwrap_or_else(|| (first_64_bits(node.as_bytes()), WEIGHT));
-        let fraction = mix(hash ^ address);
-        if self.equal { !fraction } else { minus_log2(fraction) / u64::from(weight) }
+        Seat { node, hash, weight }
     }
 
-    /// The candidates in placement order for an address; those of one cost go by name.
-    pub fn order<'a>(&self, address: IpAddr, candidates: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-        let address = of_address(address);
-        let mut ranked: Vec<_> = candidates.into_iter().map(|node| (self.cost(address, node), node)).collect();
-        ranked.sort_unstable();
-        ranked.dedup();
-        ranked.into_iter().map(|(_, node)| node).collect()
+    fn cost(&self, address: u64, seat: &Seat<'_>) -> u64 {
+        let fraction = mix(seat.hash ^ address);
+        if self.equal { !fraction } else { minus_log2(fraction) / u64::from(seat.weight) }
     }
 
-    /// Whether `node` comes before `other` in placement order.
+    /// These nodes, as candidates for any number of addresses.
+    pub fn group<'a>(&self, candidates: impl IntoIterator<Item = &'a str>) -> Group<'a> {
+        Group { seats: candidates.into_iter().map(|node| self.seat(node)).collect() }
+    }
+
+    /// Whether `node` comes before `other` in placement order; those of one cost go by name.
     pub fn before(&self, address: IpAddr, node: &str, other: &str) -> bool {
         let address = of_address(address);
-        (self.cost(address, node), node) < (self.cost(address, other), other)
+        (self.cost(address, &self.seat(node)), node) < (self.cost(address, &self.seat(other)), other)
     }
 
-    /// Gives every address in `unclaimed` to one of its candidates: the first in placement order that owns less than
-    /// 1.25 times its fair share (rounded up); when all are full, the one that is least full. `loads` says how many
-    /// addresses each node owns already, with a zero for those that might own some but do not. What is in `loads`
-    /// does not move. Addresses with few candidates choose first.
+    /// How many of the group come before `node` in placement order.
+    pub fn rank(&self, address: IpAddr, group: &Group<'_>, node: &str) -> usize {
+        let address = of_address(address);
+        let own = (self.cost(address, &self.seat(node)), node);
+        group.seats.iter().filter(|seat| (self.cost(address, seat), seat.node) < own).count()
+    }
+
+    /// Gives every address in `unclaimed` to one of its candidates, the group of this place in `groups`: the first in
+    /// placement order that owns less than 1.25 times its fair share (rounded up); when all are full, the one that is
+    /// least full. `loads` says how many addresses each node owns already, with a zero for those that might own some but
+    /// do not. What is in `loads` does not move. Addresses with few candidates choose first.
     pub fn place<'a>(
         &self,
-        unclaimed: &BTreeMap<IpAddr, Vec<&'a str>>,
+        unclaimed: &[(IpAddr, usize)],
+        groups: &[Group<'a>],
         loads: &BTreeMap<&'a str, usize>,
     ) -> BTreeMap<IpAddr, &'a str> {
         let mut loads = loads.clone();
-        for node in unclaimed.values().flatten() {
-            loads.entry(node).or_default();
+        for seat in groups.iter().flat_map(|g| &g.seats) {
+            loads.entry(seat.node).or_default();
         }
-        let total = loads.values().sum::<usize>() + unclaimed.values().filter(|c| !c.is_empty()).count();
-        let weights: u64 = loads.keys().map(|n| u64::from(self.weight(n))).sum();
-        let most = |node: &str| {
-            let share = 5 * total as u64 * u64::from(self.weight(node));
-            usize::try_from(share.div_ceil((4 * weights).max(1))).unwrap_or(usize::MAX)
-        };
-        let most: BTreeMap<&str, usize> = loads.keys().map(|n| (*n, most(n))).collect();
-        let mut turn: Vec<_> = unclaimed.iter().map(|(address, c)| (c.len(), *address, c)).collect();
-        turn.sort_unstable_by_key(|(n, address, _)| (*n, *address));
+        let mut turn: Vec<(usize, IpAddr, usize)> = unclaimed
+            .iter()
+            .filter_map(|(address, n)| Some((groups.get(*n)?.seats.len(), *address, *n)))
+            .filter(|(size, _, _)| *size > 0)
+            .collect();
+        turn.sort_unstable();
+        let total = loads.values().sum::<usize>() + turn.len();
+        let weights: u64 = loads.keys().map(|n| u64::from(self.seat(n).weight)).sum();
+        // How many each node owns and may own, by its place among all of them.
+        let mut rooms: Vec<(u64, u64)> = Vec::with_capacity(loads.len());
+        for (node, load) in &loads {
+            let share = 5 * total as u64 * u64::from(self.seat(node).weight);
+            rooms.push((*load as u64, share.div_ceil((4 * weights).max(1))));
+        }
+        let places: BTreeMap<&str, usize> = loads.keys().enumerate().map(|(place, node)| (*node, place)).collect();
+        let place_of = |seat: &Seat<'_>| places.get(seat.node).copied().unwrap_or_default();
+        let placed_seats: Vec<Vec<usize>> = groups.iter().map(|g| g.seats.iter().map(place_of).collect()).collect();
         let mut placed = BTreeMap::new();
-        for (_, address, candidates) in turn {
-            let ranked = self.order(address, candidates.iter().copied());
-            let load = |node: &str| loads.get(node).copied().unwrap_or(0);
-            let room = |node: &&&str| load(node) < most.get(**node).copied().unwrap_or(0);
-            // How full it is, in parts of its weight. The first of equals wins, so the order decides between them.
-            let full = |node: &&&str| load(node) as u64 * 1_000_000 / u64::from(self.weight(node));
-            let Some(node) = ranked.iter().find(room).or_else(|| ranked.iter().min_by_key(full)) else { continue };
-            *loads.entry(node).or_default() += 1;
-            placed.insert(address, *node);
+        for (_, address, n) in turn {
+            let hash = of_address(address);
+            let (Some(group), Some(at)) = (groups.get(n), placed_seats.get(n)) else { continue };
+            // Who has room comes first, by cost; who is full last, by how full it is in parts of its weight.
+            let rank = |(seat, place): (&Seat<'a>, &usize)| {
+                let (load, most) = rooms.get(*place).copied().unwrap_or_default();
+                let full = if load < most { 0 } else { 1 + load * 1_000_000 / u64::from(seat.weight) };
+                (full, self.cost(hash, seat), seat.node, *place)
+            };
+            let Some((_, _, node, place)) = group.seats.iter().zip(at).map(rank).min() else { continue };
+            if let Some((load, _)) = rooms.get_mut(place) {
+                *load += 1;
+            }
+            placed.insert(address, node);
         }
         placed
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seat<'a> {
+    node: &'a str,
+    hash: u64,
+    weight: u32,
+}
+
+/// Candidates.
+#[derive(Debug, Clone)]
+pub struct Group<'a> {
+    seats: Vec<Seat<'a>>,
+}
+
+impl Group<'_> {
+    /// Whether this node is one of them.
+    pub fn contains(&self, node: &str) -> bool {
+        self.seats.iter().any(|seat| seat.node == node)
     }
 }
 

@@ -3,9 +3,12 @@
 
 use super::Quorum;
 use crate::config::Reason;
+use crate::placement::Group;
+use crate::types::Node;
 use engine::Tick;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a candidate waits for the one to which placement gives an address, and as long again for each candidate
@@ -64,31 +67,32 @@ impl Quorum {
         self.peers.values().any(|p| p.alive && p.holds_us_down)
     }
 
-    /// Nodes that are there, what they cannot announce, and whether they rest.
-    fn live(&self) -> BTreeMap<&str, (&BTreeSet<IpAddr>, bool)> {
-        let peers = self.peers.iter().filter(|(_, p)| p.alive);
-        let peers = peers.map(|(name, p)| (name.as_str(), (&p.says.unable, p.rests)));
-        peers.chain([(self.config.node.as_str(), (&self.own.unable, self.rests()))]).collect()
-    }
-
     /// The candidates for an address that can have it now.
     pub(super) fn able_candidates(&self, address: IpAddr, but: Option<&str>) -> Vec<&str> {
-        self.able_among(&self.live(), address, but)
+        Able::new(self).among(address, but)
     }
 
-    fn able_among<'a>(
-        &self,
-        live: &BTreeMap<&'a str, (&BTreeSet<IpAddr>, bool)>,
-        address: IpAddr,
-        but: Option<&str>,
-    ) -> Vec<&'a str> {
-        let Some(wanted) = self.config.addresses.get(&address) else { return Vec::new() };
-        let candidate = |c: &str| but != Some(c) && wanted.candidates.contains(c);
-        let able = |unable: &BTreeSet<IpAddr>| unable.is_empty() || !unable.contains(&address);
-        let able = live.iter().filter(|(c, (unable, _))| able(unable) && candidate(c));
-        let (resting, steady): (Vec<_>, Vec<_>) = able.partition(|(_, (_, rests))| *rests);
-        let some = if steady.is_empty() { resting } else { steady };
-        some.into_iter().map(|(c, _)| *c).collect()
+    /// The candidates for each of these addresses.
+    pub(super) fn groups<'a>(
+        &'a self,
+        addresses: impl Iterator<Item = (IpAddr, Option<&'a str>)>,
+    ) -> (Vec<(IpAddr, usize)>, Vec<Group<'a>>) {
+        let able = Able::new(self);
+        let (mut members, mut groups) = (Vec::new(), Vec::new());
+        // Most addresses share one set of candidates, and most nodes can announce them all.
+        let mut common: BTreeMap<*const BTreeSet<Node>, usize> = BTreeMap::new();
+        for (address, but) in addresses {
+            let special = but.is_some() || able.some_unable(address);
+            let wanted = self.config.addresses.get(&address).filter(|_| !special);
+            let known = wanted.and_then(|a| common.get(&Arc::as_ptr(&a.candidates)).copied());
+            let group = known.unwrap_or(groups.len());
+            if known.is_none() {
+                groups.push(self.seats.group(able.among(address, but)));
+            }
+            common.extend(wanted.map(|a| (Arc::as_ptr(&a.candidates), group)));
+            members.push((address, group));
+        }
+        (members, groups)
     }
 
     /// How many addresses each live node owns, as far as they count; who owns nothing yet counts for the mean.
@@ -111,35 +115,32 @@ impl Quorum {
         };
         let mut again: Option<Tick> = None;
         let mut look = |at: Tick| again = Some(again.map_or(at, |t| t.min(at)));
-        let live = self.live();
-        let mut unclaimed: BTreeMap<IpAddr, Vec<&str>> = BTreeMap::new();
+        let mut unclaimed = Vec::new();
         for address in self.config.addresses.keys() {
             if self.held.contains_key(address) || self.config.elsewhere.contains(address) || claimed(address) {
                 continue;
             }
             let given_up = self.given_up.get(address).filter(|until| **until > now);
             given_up.into_iter().for_each(|until| look(*until));
-            let but = given_up.map(|_| self.config.node.as_str());
-            unclaimed.insert(*address, self.able_among(&live, *address, but));
+            unclaimed.push((*address, given_up.map(|_| self.config.node.as_str())));
         }
         let (mut wanted, mut waiting) = (BTreeSet::new(), BTreeMap::new());
         if unclaimed.is_empty() {
             return (wanted, waiting, again);
         }
         let node = self.config.node.as_str();
-        let placed = self.seats.place(&unclaimed, &self.loads());
-        for (address, candidates) in &unclaimed {
-            if !candidates.contains(&node) {
-                continue;
-            }
+        let (unclaimed, groups) = self.groups(unclaimed.into_iter());
+        let ours: Vec<bool> = groups.iter().map(|g| g.contains(node)).collect();
+        let placed = self.seats.place(&unclaimed, &groups, &self.loads());
+        for (address, n) in &unclaimed {
+            let Some(group) = groups.get(*n).filter(|_| ours.get(*n) == Some(&true)) else { continue };
             let since = self.waiting.get(address).copied().unwrap_or(now);
             waiting.insert(*address, since);
             if placed.get(address) == Some(&node) {
                 wanted.insert(*address);
                 continue;
             }
-            let order = self.seats.order(*address, candidates.iter().copied());
-            let rank = order.iter().position(|n| *n == node).unwrap_or(0);
+            let rank = self.seats.rank(*address, group, node);
             let turn = since + PATIENCE * u32::try_from(rank + 1).unwrap_or(u32::MAX);
             if turn <= now {
                 wanted.insert(*address);
@@ -148,5 +149,36 @@ impl Quorum {
             }
         }
         (wanted, waiting, again)
+    }
+}
+
+/// Nodes that are there, what they cannot announce, and whether they rest.
+struct Able<'a> {
+    of: &'a Quorum,
+    live: Vec<(&'a str, &'a BTreeSet<IpAddr>, bool)>,
+}
+
+impl<'a> Able<'a> {
+    fn new(of: &'a Quorum) -> Able<'a> {
+        let peers = of.peers.iter().filter(|(_, p)| p.alive);
+        let peers = peers.map(|(name, p)| (name.as_str(), &p.says.unable, p.rests));
+        Able { of, live: peers.chain([(of.config.node.as_str(), &of.own.unable, of.rests())]).collect() }
+    }
+
+    fn some_unable(&self, address: IpAddr) -> bool {
+        self.live.iter().any(|(_, unable, _)| !unable.is_empty() && unable.contains(&address))
+    }
+
+    /// The candidates for an address that can have it now; those that rest only if there are no others.
+    fn among(&self, address: IpAddr, but: Option<&str>) -> Vec<&'a str> {
+        let Some(wanted) = self.of.config.addresses.get(&address) else { return Vec::new() };
+        let mut able: Vec<(bool, &'a str)> = Vec::new();
+        for (node, unable, rests) in &self.live {
+            if but != Some(*node) && !unable.contains(&address) && wanted.candidates.contains(*node) {
+                able.push((*rests, node));
+            }
+        }
+        let steady = able.iter().any(|(rests, _)| !rests);
+        able.into_iter().filter(|(rests, _)| !(steady && *rests)).map(|(_, node)| node).collect()
     }
 }

@@ -41,17 +41,17 @@ impl Quorum {
     }
 
     /// Where addresses of ours would go, among the other candidates or among all.
-    fn successors(&self, but: Option<&str>, loads: &BTreeMap<&str, usize>) -> BTreeMap<IpAddr, Node> {
-        let able = self.held.keys().map(|a| (*a, self.able_candidates(*a, but))).collect();
-        let placed = self.seats.place(&able, loads);
+    fn successors<'a>(&'a self, but: Option<&'a str>, loads: &BTreeMap<&'a str, usize>) -> BTreeMap<IpAddr, Node> {
+        let (addresses, groups) = self.groups(self.held.keys().map(|a| (*a, but)));
+        let placed = self.seats.place(&addresses, &groups, loads);
         placed.into_iter().map(|(address, node)| (address, node.to_owned())).collect()
     }
 
     /// Every speaker places all addresses anew, and gives up those of its own that placement gives to others.
     pub(super) fn rebalance(&mut self, now: Tick) {
-        let all = self.config.addresses.keys().map(|a| (*a, self.able_candidates(*a, None))).collect();
+        let (all, groups) = self.groups(self.config.addresses.keys().map(|a| (*a, None)));
         let empty = self.loads().into_keys().map(|node| (node, 0)).collect();
-        let placed = self.seats.place(&all, &empty);
+        let placed = self.seats.place(&all, &groups, &empty);
         let mine = |(a, to): &(IpAddr, &str)| self.held.contains_key(a) && *to != self.config.node;
         let moves: Vec<(IpAddr, Node)> =
             placed.into_iter().filter(mine).map(|(address, to)| (address, to.to_owned())).collect();
