@@ -100,8 +100,6 @@ pub struct Sim {
     next_check: Tick,
     pub checks: u64,
     pub found: Option<String>,
-    /// How long after `calm` two owners of an address with the policy `available` may meet.
-    pub heals: Duration,
 }
 
 impl Sim {
@@ -148,7 +146,6 @@ impl Sim {
             next_check: Tick::ZERO,
             checks: 0,
             found: None,
-            heals: ms(500),
         }
     }
 
@@ -200,6 +197,8 @@ impl Sim {
         }
         let start = Start { boot: node.boots, recorded: node.disk };
         node.engine = Some(Quorum::with_fault(start, rng, node.fault));
+        (node.paused_until, node.timer) = (None, None);
+        node.inbox.clear();
         node.life += 1;
         self.configure(n);
     }
@@ -272,6 +271,11 @@ impl Sim {
                 return false;
             }
             next.members.insert(name(node));
+        }
+        // Who lost its record is of no use: without a majority that has one nobody could own anything.
+        let able = next.members.iter().filter(|m| self.disk_of(m).is_some_and(|e| e.number >= current.number)).count();
+        if able < next.majority() {
+            return false;
         }
         self.epochs.push(next.clone());
         self.confirmed_at = None;
@@ -496,7 +500,8 @@ impl Sim {
         let hears = |a: usize, b: usize| a == b || self.reaches(a, b);
         let runs = |n: &usize| self.nodes[*n].engine.is_some();
         let clean = (0..self.nodes.len()).filter(runs).all(|c| hears(a, c) == hears(b, c));
-        noisy || !clean || !hears(a, b) || self.now.since(self.calm) < self.heals
+        let heals = |n: usize| self.nodes[n].config.addresses.get(&address).map(|a| a.preset.heartbeat() + ms(10));
+        noisy || !clean || !hears(a, b) || self.now.since(self.calm) < heals(a).max(heals(b)).unwrap_or_default()
     }
 
     pub fn owners(&self, address: IpAddr) -> Vec<usize> {
