@@ -108,10 +108,7 @@ impl Quorum {
         }
         if came {
             self.effects.push_back(Effect::Alive(packet.from.clone()));
-            // It may own what we own without a majority: it is asked at once.
-            for held in self.held.values().filter(|h| h.consent.is_some()) {
-                self.next_renewal.insert(held.preset, now);
-            }
+            self.ask_again(now);
         }
         if went {
             self.effects.push_back(Effect::Dead(packet.from.clone()));
