@@ -230,6 +230,16 @@ impl Quorum {
         }
     }
 
+    /// Somebody comes into hearing, who may own what we own without a majority: asks at once.
+    pub(super) fn ask_again(&mut self, now: Tick) {
+        for held in self.held.values_mut() {
+            if let Some(consent) = &mut held.consent {
+                consent.round = None;
+                self.next_renewal.insert(held.preset, now);
+            }
+        }
+    }
+
     /// Another speaker without a majority asks for addresses.
     pub(super) fn judge_consent(
         &mut self,

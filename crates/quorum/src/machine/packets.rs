@@ -108,6 +108,7 @@ impl Quorum {
         }
         if came {
             self.effects.push_back(Effect::Alive(packet.from.clone()));
+            self.ask_again(now);
         }
         if went {
             self.effects.push_back(Effect::Dead(packet.from.clone()));

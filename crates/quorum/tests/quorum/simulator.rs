@@ -73,6 +73,8 @@ pub struct Node {
     life: u64,
     boots: u128,
     spins: u32,
+    /// Of the presets that it has heard of.
+    slowest: Preset,
 }
 
 #[derive(Debug)]
@@ -100,8 +102,6 @@ pub struct Sim {
     next_check: Tick,
     pub checks: u64,
     pub found: Option<String>,
-    /// How long after `calm` two owners of an address with the policy `available` may meet.
-    pub heals: Duration,
 }
 
 impl Sim {
@@ -130,6 +130,7 @@ impl Sim {
                 life: 0,
                 boots: 0,
                 spins: 0,
+                slowest: Preset::Fast,
             }
         };
         let nodes = (0..nodes).map(&mut node).collect();
@@ -148,7 +149,6 @@ impl Sim {
             next_check: Tick::ZERO,
             checks: 0,
             found: None,
-            heals: ms(500),
         }
     }
 
@@ -200,12 +200,16 @@ impl Sim {
         }
         let start = Start { boot: node.boots, recorded: node.disk };
         node.engine = Some(Quorum::with_fault(start, rng, node.fault));
+        (node.paused_until, node.timer) = (None, None);
+        node.inbox.clear();
         node.life += 1;
         self.configure(n);
     }
 
     pub fn configure(&mut self, n: usize) {
         let config = Box::new(self.nodes[n].config.clone());
+        let slowest = config.addresses.values().map(|a| a.preset).max().unwrap_or_default();
+        self.nodes[n].slowest = slowest.max(self.nodes[n].slowest);
         self.input(n, Input::Configure(config));
     }
 
@@ -272,6 +276,11 @@ impl Sim {
                 return false;
             }
             next.members.insert(name(node));
+        }
+        // Who lost its record is of no use: without a majority that has one nobody could own anything.
+        let able = next.members.iter().filter(|m| self.disk_of(m).is_some_and(|e| e.number >= current.number)).count();
+        if able < next.majority() {
+            return false;
         }
         self.epochs.push(next.clone());
         self.confirmed_at = None;
@@ -496,7 +505,9 @@ impl Sim {
         let hears = |a: usize, b: usize| a == b || self.reaches(a, b);
         let runs = |n: &usize| self.nodes[*n].engine.is_some();
         let clean = (0..self.nodes.len()).filter(runs).all(|c| hears(a, c) == hears(b, c));
-        noisy || !clean || !hears(a, b) || self.now.since(self.calm) < self.heals
+        // One heartbeat, and what three answers take: a speaker that has started since must prove that first.
+        let heals = self.nodes[a].slowest.max(self.nodes[b].slowest).heartbeat() + ms(10);
+        noisy || !clean || !hears(a, b) || self.now.since(self.calm) < heals
     }
 
     pub fn owners(&self, address: IpAddr) -> Vec<usize> {
