@@ -67,7 +67,6 @@ impl Chaos {
 
     /// One fault, or one change by a user.
     pub fn disturb(&mut self) {
-        if std::env::var("OXELB_DUMP").is_ok() { println!("fault {} at {:?} {:?}", self.faults, self.sim.now, self.sim.net); }
         self.faults += 1;
         self.sim.disturbed();
         let n = self.sim.rng.usize(0..self.nodes);
@@ -172,26 +171,6 @@ impl Chaos {
 
 fn survive(seed: u64) -> Result<(u64, u64), String> {
     let mut chaos = Chaos::new(seed, None);
-    let r = survive_in(&mut chaos);
-    if let (Err(e), Ok(a)) = (&r, std::env::var("OXELB_DUMP")) {
-        println!("{e}");
-        let a: std::net::IpAddr = a.parse().unwrap();
-        for n in 0..chaos.nodes {
-            let local = chaos.sim.local(n);
-            let node = &chaos.sim.nodes[n];
-            if let Some(e) = &node.engine {
-                let v = e.view(local);
-                println!("{} alive {:?} epoch {} {:?} confirmed {:?} ready {} lost {} refused {:?} disk {:?} maj {:?} ago owned {:?}", name(n), v.alive, v.epoch, v.members, v.confirmed.iter().map(|(n,e)| (n, e.number)).collect::<Vec<_>>(), v.ready, v.lost_record, v.refused_epoch, node.disk.map(|d| d.number), local.since(v.last_majority), v.owned.get(&a));
-                println!("  cfg {:?} unable {}", node.config.addresses.get(&a), node.config.unable.contains(&a));
-            }
-            for (at, eff) in node.log.iter().filter(|(_, e)| match e { quorum::Effect::Own(x) | quorum::Effect::Lose(x, _) | quorum::Effect::Ask(x) => *x == a, quorum::Effect::Rejected{..} => false, _ => true }).rev().take(12).collect::<Vec<_>>().into_iter().rev() { println!("   {:.4} {eff:?}", at.0 as f64 / 1e9); }
-        }
-        println!("epochs {:?} now {:?} calm {:?} net {:?}", chaos.sim.epochs, chaos.sim.now, chaos.sim.calm, chaos.sim.net);
-    }
-    r
-}
-
-fn survive_in(chaos: &mut Chaos) -> Result<(u64, u64), String> {
     chaos.faults()?;
     chaos.heal();
     chaos.sim.run(ms(3000)); // the longest pause
