@@ -157,6 +157,7 @@ impl Quorum {
 
     /// Wants an address from this moment on.
     pub(super) fn want(&mut self, address: IpAddr, at: Tick, offered: Option<Tick>) {
+        self.look();
         let want = self.wants.entry(address).or_insert(Want { state: Pursuit::Later(at), fails: 0, offered: None });
         want.offered = want.offered.max(offered);
         if let (Pursuit::Later(then), true) = (&mut want.state, offered.is_some()) {
@@ -173,6 +174,7 @@ impl Quorum {
     /// Gives a request back and wants the address later.
     pub(super) fn retry(&mut self, now: Tick, address: IpAddr, at: Tick) {
         let Some(want) = self.wants.get_mut(&address) else { return };
+        self.next_pursuit = Some(Tick::ZERO);
         let before = std::mem::replace(&mut want.state, Pursuit::Later(at));
         match before {
             Pursuit::Later(_) => return,
@@ -190,10 +192,9 @@ impl Quorum {
         Duration::from_micros(self.rng.u64(0..=most.as_micros() as u64))
     }
 
-    /// When what is wanted needs attention.
-    pub(super) fn next_pursuit(&self) -> Option<Tick> {
-        let last = self.last_majority(Tick(u64::MAX));
-        self.wants.iter().map(|(address, want)| self.due(last, address, want)).min()
+    /// Something that is wanted has come to another step.
+    pub(super) fn look(&mut self) {
+        self.next_pursuit = Some(Tick::ZERO);
     }
 
     fn due(&self, last_majority: Tick, address: &IpAddr, want: &Want) -> Tick {
@@ -213,12 +214,20 @@ impl Quorum {
     /// Asks for what is wanted, and gives back what was asked for in vain.
     pub(super) fn pursue(&mut self, now: Tick) {
         let last = self.last_majority(Tick(u64::MAX));
-        let due: Vec<(IpAddr, Pursuit)> = self
-            .wants
-            .iter()
-            .filter(|(address, want)| self.due(last, address, want) <= now)
-            .map(|(address, want)| (*address, want.state.clone()))
-            .collect();
+        let mut due = Vec::new();
+        let mut next: Option<Tick> = None;
+        for (address, want) in &self.wants {
+            let at = self.due(last, address, want);
+            if at <= now {
+                due.push((*address, want.state.clone()));
+            } else {
+                next = Some(next.map_or(at, |n| n.min(at)));
+            }
+        }
+        self.next_pursuit = next;
+        if !due.is_empty() {
+            self.look();
+        }
         let mut ask: BTreeMap<Preset, BTreeSet<IpAddr>> = BTreeMap::new();
         for (address, state) in due {
             match state {

@@ -2,4 +2,5 @@
 
 mod chaos;
 mod failover;
+mod moves;
 mod simulator;
