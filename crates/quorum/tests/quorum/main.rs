@@ -4,3 +4,4 @@ mod chaos;
 mod failover;
 mod moves;
 mod simulator;
+mod size;
