@@ -36,7 +36,7 @@ fn minus_log2(n: u64) -> u64 {
     let mut mantissa = u128::from(n) << (63 - whole); // in [2^63, 2^64)
     let mut fraction = 0u64;
     for _ in 0..32 {
-        mantissa = mantissa * mantissa >> 63;
+        mantissa = (mantissa * mantissa) >> 63;
         fraction <<= 1;
         if mantissa >> 64 != 0 {
             mantissa >>= 1;

@@ -305,27 +305,42 @@ impl Quorum {
         }
         for (address, _, left) in outcome.refused {
             let at = now + Duration::from_millis(u64::from(left));
-            let acceptors = self.acceptors();
-            let majority = self.epochs.known.majority();
-            let silent: BTreeSet<Node> = acceptors.iter().map(|(n, _)| n.clone()).filter(|n| !self.hears(n)).collect();
-            let Some(want) = self.wants.get_mut(&address) else { continue };
-            let Pursuit::Asking { refused, .. } = &mut want.state else { continue };
-            refused.insert(from.clone(), at);
-            let offered = want.offered.is_some_and(|until| now < until);
-            let hopeless = silent.iter().filter(|n| !refused.contains_key(*n)).count() + refused.len();
-            if hopeless + majority > acceptors.len() {
-                let mut refused = refused.clone();
-                if offered {
-                    // The release of the one who offered it comes in any moment.
-                    let soon = now + Duration::from_millis(2);
-                    refused.values_mut().for_each(|t| *t = soon.min(*t));
-                }
-                self.asked_in_vain(now, address, &refused);
+            if let Some(Want { state: Pursuit::Asking { refused, .. }, .. }) = self.wants.get_mut(&address) {
+                refused.insert(from.clone(), at);
+                self.hopeless(now, address);
             }
         }
         if let Some((preset, digest)) = outcome.differs {
             self.resync(now, from, preset, digest);
         }
+    }
+
+    /// Gives a request back as soon as those that may still grant it are no majority.
+    fn hopeless(&mut self, now: Tick, address: IpAddr) {
+        let Some(Want { state: Pursuit::Asking { refused, .. }, offered, .. }) = self.wants.get(&address) else {
+            return;
+        };
+        if refused.is_empty() {
+            return;
+        }
+        // The release of the one who offered it comes in any moment.
+        if offered.is_some_and(|until| now < until) {
+            let soon = now + Duration::from_millis(2);
+            let refused = refused.iter().map(|(node, at)| (node.clone(), soon.min(*at))).collect();
+            return self.asked_in_vain(now, address, &refused);
+        }
+        let acceptors = self.acceptors();
+        let lost = acceptors.iter().filter(|(n, _)| refused.contains_key(n) || !self.hears(n)).count();
+        if lost + self.epochs.known.majority() > acceptors.len() {
+            let refused = refused.clone();
+            self.asked_in_vain(now, address, &refused);
+        }
+    }
+
+    /// An acceptor may have died that was asked.
+    pub(super) fn all_hopeless(&mut self, now: Tick) {
+        let wanted: Vec<IpAddr> = self.wants.keys().copied().collect();
+        wanted.into_iter().for_each(|a| self.hopeless(now, a));
     }
 
     /// The acceptor's set is not what we asked with.

@@ -121,6 +121,7 @@ impl Quorum {
             self.effects.push_back(Effect::Dead(packet.from.clone()));
         }
         if went {
+            self.all_hopeless(now);
             self.decide_by(now);
         } else if came || changed {
             self.decide_by(now + self.soon());
@@ -281,10 +282,11 @@ impl Quorum {
                 dead.push(name.clone());
             }
         }
-        for name in dead {
-            self.effects.push_back(Effect::Dead(name));
+        if !dead.is_empty() {
+            self.all_hopeless(now);
             self.decide_by(now);
         }
+        self.effects.extend(dead.into_iter().map(Effect::Dead));
         self.peers.retain(|_, p: &mut Peer| p.configured || p.alive || p.heard_within(now, REMEMBER));
     }
 }

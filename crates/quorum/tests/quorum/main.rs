@@ -1,5 +1,7 @@
 //! The lease in simulations.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // helpers of tests, and what they measured
+
 mod chaos;
 mod failover;
 mod moves;

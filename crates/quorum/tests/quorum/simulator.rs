@@ -505,8 +505,8 @@ impl Sim {
         let hears = |a: usize, b: usize| a == b || self.reaches(a, b);
         let runs = |n: &usize| self.nodes[*n].engine.is_some();
         let clean = (0..self.nodes.len()).filter(runs).all(|c| hears(a, c) == hears(b, c));
-        // One heartbeat, and what three answers take: a speaker that has started since must prove that first.
-        let heals = self.nodes[a].slowest.max(self.nodes[b].slowest).heartbeat() + ms(10);
+        // One heartbeat and six deliveries: a speaker that has started since must prove that first, then one asks the other.
+        let heals = self.nodes[a].slowest.max(self.nodes[b].slowest).heartbeat() + ms(20);
         noisy || !clean || !hears(a, b) || self.now.since(self.calm) < heals
     }
 
