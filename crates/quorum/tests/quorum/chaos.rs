@@ -193,7 +193,8 @@ impl Chaos {
     fn bury_one(&mut self) -> Result<(), String> {
         let n = self.sim.rng.usize(0..self.nodes);
         let epoch = self.sim.epochs.last().cloned().unwrap_or_default();
-        let left = epoch.members.iter().filter(|m| **m != name(n)).count();
+        let grants = |m: &&String| **m != name(n) && self.sim.confirms(m, epoch.number);
+        let left = epoch.members.iter().filter(grants).count();
         if left < epoch.majority() {
             return Ok(());
         }
