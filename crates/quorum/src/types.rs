@@ -152,7 +152,8 @@ mod tests {
             assert_eq!(of(after).follows(&of(before)), follows, "{before} {after}");
         }
         for size in 1..=5usize {
-            let (smaller, larger) = (size / 2 + 1, size.div_ceil(2) + 1);
+            let majority = |n: usize| n / 2 + 1;
+            let (smaller, larger) = (majority(size), majority(size + 1));
             assert!(smaller + larger > size + 1, "{size}");
         }
     }

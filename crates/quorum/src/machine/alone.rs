@@ -91,6 +91,7 @@ impl Quorum {
     }
 
     pub(super) fn ask_wire(&mut self, now: Tick, address: IpAddr) {
+        self.look();
         if let Some(want) = self.wants.get_mut(&address) {
             want.state = Pursuit::Wire { at: now };
             self.effects.push_back(Effect::Ask(address));
@@ -152,6 +153,7 @@ impl Quorum {
                 want.state = Pursuit::Consent(round);
             }
         }
+        self.look();
         let (owned, new): (BTreeSet<IpAddr>, BTreeSet<IpAddr>) = free.iter().partition(|a| self.held.contains_key(a));
         let names: Vec<Node> = self.peers.keys().cloned().collect();
         for (owning, addresses) in [(true, owned), (false, new)] {

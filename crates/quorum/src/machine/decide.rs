@@ -11,8 +11,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a candidate waits for the one to which placement gives an address, and as long again for each candidate
-/// that comes before it in placement order.
+/// How long, beside the lease of its last owner, a candidate waits for the one to which placement gives an address, and
+/// as long again for each candidate that comes before it in placement order.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Quorum {
@@ -141,7 +141,8 @@ impl Quorum {
                 continue;
             }
             let rank = self.seats.rank(*address, group, node);
-            let turn = since + PATIENCE * u32::try_from(rank + 1).unwrap_or(u32::MAX);
+            let patience = PATIENCE + self.preset(*address).lease();
+            let turn = since + patience * u32::try_from(rank + 1).unwrap_or(u32::MAX);
             if turn <= now {
                 wanted.insert(*address);
             } else {

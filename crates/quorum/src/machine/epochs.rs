@@ -59,7 +59,7 @@ impl Quorum {
             // Until then it hears from others whether there are later ones.
             self.epochs.first_at = Some(if self.solo() { now } else { self.acceptor.silent_until() });
         }
-        if self.solo() && recorded.is_none() {
+        if self.solo() {
             self.acceptor.end_silence();
         }
         self.epochs.previous = std::mem::replace(&mut self.epochs.known, epoch);
@@ -85,13 +85,13 @@ impl Quorum {
         }
         self.epochs.recording = Some(known);
         if known.number == 0 {
-            self.recorded(known); // alone and told nothing: there is nothing that could be lost
+            self.recorded(now, known); // alone and told nothing: there is nothing that could be lost
         } else {
             self.effects.push_back(Effect::Record(self.epochs.known.clone()));
         }
     }
 
-    pub(super) fn recorded(&mut self, epoch: EpochId) {
+    pub(super) fn recorded(&mut self, now: Tick, epoch: EpochId) {
         if self.phase != Phase::Idle && self.epochs.recording == Some(epoch) {
             self.epochs.recording = None;
             self.acceptor.adopt(epoch);
@@ -100,6 +100,8 @@ impl Quorum {
             }
             self.epochs.first_at = None;
             self.changed = true; // so that the others hear at once
+            let wanted: Vec<std::net::IpAddr> = self.wants.keys().copied().collect();
+            wanted.into_iter().for_each(|a| self.retry(now, a, now));
         }
     }
 

@@ -157,6 +157,7 @@ impl Quorum {
 
     /// Wants an address from this moment on.
     pub(super) fn want(&mut self, address: IpAddr, at: Tick, offered: Option<Tick>) {
+        self.look();
         let want = self.wants.entry(address).or_insert(Want { state: Pursuit::Later(at), fails: 0, offered: None });
         want.offered = want.offered.max(offered);
         if let (Pursuit::Later(then), true) = (&mut want.state, offered.is_some()) {
@@ -173,6 +174,7 @@ impl Quorum {
     /// Gives a request back and wants the address later.
     pub(super) fn retry(&mut self, now: Tick, address: IpAddr, at: Tick) {
         let Some(want) = self.wants.get_mut(&address) else { return };
+        self.next_pursuit = Some(Tick::ZERO);
         let before = std::mem::replace(&mut want.state, Pursuit::Later(at));
         match before {
             Pursuit::Later(_) => return,
@@ -190,10 +192,9 @@ impl Quorum {
         Duration::from_micros(self.rng.u64(0..=most.as_micros() as u64))
     }
 
-    /// When what is wanted needs attention.
-    pub(super) fn next_pursuit(&self) -> Option<Tick> {
-        let last = self.last_majority(Tick(u64::MAX));
-        self.wants.iter().map(|(address, want)| self.due(last, address, want)).min()
+    /// Something that is wanted has come to another step.
+    pub(super) fn look(&mut self) {
+        self.next_pursuit = Some(Tick::ZERO);
     }
 
     fn due(&self, last_majority: Tick, address: &IpAddr, want: &Want) -> Tick {
@@ -213,12 +214,20 @@ impl Quorum {
     /// Asks for what is wanted, and gives back what was asked for in vain.
     pub(super) fn pursue(&mut self, now: Tick) {
         let last = self.last_majority(Tick(u64::MAX));
-        let due: Vec<(IpAddr, Pursuit)> = self
-            .wants
-            .iter()
-            .filter(|(address, want)| self.due(last, address, want) <= now)
-            .map(|(address, want)| (*address, want.state.clone()))
-            .collect();
+        let mut due = Vec::new();
+        let mut next: Option<Tick> = None;
+        for (address, want) in &self.wants {
+            let at = self.due(last, address, want);
+            if at <= now {
+                due.push((*address, want.state.clone()));
+            } else {
+                next = Some(next.map_or(at, |n| n.min(at)));
+            }
+        }
+        self.next_pursuit = next;
+        if !due.is_empty() {
+            self.look();
+        }
         let mut ask: BTreeMap<Preset, BTreeSet<IpAddr>> = BTreeMap::new();
         for (address, state) in due {
             match state {
@@ -296,27 +305,42 @@ impl Quorum {
         }
         for (address, _, left) in outcome.refused {
             let at = now + Duration::from_millis(u64::from(left));
-            let acceptors = self.acceptors();
-            let majority = self.epochs.known.majority();
-            let silent: BTreeSet<Node> = acceptors.iter().map(|(n, _)| n.clone()).filter(|n| !self.hears(n)).collect();
-            let Some(want) = self.wants.get_mut(&address) else { continue };
-            let Pursuit::Asking { refused, .. } = &mut want.state else { continue };
-            refused.insert(from.clone(), at);
-            let offered = want.offered.is_some_and(|until| now < until);
-            let hopeless = silent.iter().filter(|n| !refused.contains_key(*n)).count() + refused.len();
-            if hopeless + majority > acceptors.len() {
-                let mut refused = refused.clone();
-                if offered {
-                    // The release of the one who offered it comes in any moment.
-                    let soon = now + Duration::from_millis(2);
-                    refused.values_mut().for_each(|t| *t = soon.min(*t));
-                }
-                self.asked_in_vain(now, address, &refused);
+            if let Some(Want { state: Pursuit::Asking { refused, .. }, .. }) = self.wants.get_mut(&address) {
+                refused.insert(from.clone(), at);
+                self.hopeless(now, address);
             }
         }
         if let Some((preset, digest)) = outcome.differs {
             self.resync(now, from, preset, digest);
         }
+    }
+
+    /// Gives a request back as soon as those that may still grant it are no majority.
+    fn hopeless(&mut self, now: Tick, address: IpAddr) {
+        let Some(Want { state: Pursuit::Asking { refused, .. }, offered, .. }) = self.wants.get(&address) else {
+            return;
+        };
+        if refused.is_empty() {
+            return;
+        }
+        // The release of the one who offered it comes in any moment.
+        if offered.is_some_and(|until| now < until) {
+            let soon = now + Duration::from_millis(2);
+            let refused = refused.iter().map(|(node, at)| (node.clone(), soon.min(*at))).collect();
+            return self.asked_in_vain(now, address, &refused);
+        }
+        let acceptors = self.acceptors();
+        let lost = acceptors.iter().filter(|(n, _)| refused.contains_key(n) || !self.hears(n)).count();
+        if lost + self.epochs.known.majority() > acceptors.len() {
+            let refused = refused.clone();
+            self.asked_in_vain(now, address, &refused);
+        }
+    }
+
+    /// An acceptor may have died that was asked.
+    pub(super) fn all_hopeless(&mut self, now: Tick) {
+        let wanted: Vec<IpAddr> = self.wants.keys().copied().collect();
+        wanted.into_iter().for_each(|a| self.hopeless(now, a));
     }
 
     /// The acceptor's set is not what we asked with.

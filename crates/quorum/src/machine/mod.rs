@@ -85,7 +85,7 @@ pub struct Quorum {
     changed: bool,
     held: BTreeMap<IpAddr, Held>,
     wants: BTreeMap<IpAddr, Want>,
-    /// When what is wanted needs attention.
+    /// Nothing that is wanted needs attention before.
     next_pursuit: Option<Tick>,
     /// Since when addresses have no owner.
     waiting: BTreeMap<IpAddr, Tick>,
@@ -260,12 +260,11 @@ impl Quorum {
         self.settle_own(now);
         // What our own acceptor says at once may lead to the next step; more than three would be no hurry.
         for _ in 0..3 {
-            self.pursue(now);
-            self.settle_own(now);
-            self.next_pursuit = self.next_pursuit();
             if self.next_pursuit.is_none_or(|at| at > now) {
                 break;
             }
+            self.pursue(now);
+            self.settle_own(now);
         }
         if self.changed {
             let soon = self.last_heartbeat.map_or(now, |last| now.max(last + AT_ONCE));
@@ -314,7 +313,7 @@ impl Engine for Quorum {
         match input {
             Input::Configure(config) => self.configure(now, *config),
             Input::Packet { from, bytes } => self.packet(now, from, &bytes),
-            Input::Recorded(epoch) => self.recorded(epoch),
+            Input::Recorded(epoch) => self.recorded(now, epoch),
             Input::Wire { address, heard } => self.heard_on_wire(now, address, heard),
             Input::Overheard => self.wire.overheard = Some(now),
             Input::Release { address, to } => self.plan_move(address, &to),

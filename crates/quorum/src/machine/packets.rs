@@ -24,8 +24,11 @@ const REMEMBER: Duration = Duration::from_secs(9);
 /// Goodbyes, and the time between them: packets get lost.
 pub const GOODBYES: u32 = 3;
 const GOODBYE_EVERY: Duration = Duration::from_millis(20);
-/// Other speakers decide anew a little after somebody's statement changed: often several change at once.
+/// Other speakers decide anew a little after somebody's statement changed: often several change at once, and where many
+/// addresses have no owner deciding takes its time.
 const SOON: Duration = Duration::from_millis(10);
+const LATER: Duration = Duration::from_millis(50);
+const MANY: usize = 200;
 
 impl Quorum {
     pub(super) fn packet(&mut self, now: Tick, from: SocketAddr, bytes: &[u8]) {
@@ -78,6 +81,10 @@ impl Quorum {
         Ok(())
     }
 
+    fn soon(&self) -> Duration {
+        if self.waiting.len() < MANY { SOON } else { LATER }
+    }
+
     /// Lets a speaker prove itself, and us.
     fn answer_at_once(&mut self, now: Tick, to: &Node) {
         let Some(peer) = self.peers.get_mut(to) else { return };
@@ -114,9 +121,10 @@ impl Quorum {
             self.effects.push_back(Effect::Dead(packet.from.clone()));
         }
         if went {
+            self.all_hopeless(now);
             self.decide_by(now);
         } else if came || changed {
-            self.decide_by(now + SOON);
+            self.decide_by(now + self.soon());
         }
         if behind {
             let newer = packet.known.number < ours;
@@ -130,7 +138,7 @@ impl Quorum {
         let answer = match message {
             Message::Part(fragment) => {
                 if self.peers.get_mut(from).is_some_and(|p| p.part(statement, &fragment)) {
-                    self.decide_by(now + SOON);
+                    self.decide_by(now + self.soon());
                 }
                 return;
             }
@@ -274,10 +282,11 @@ impl Quorum {
                 dead.push(name.clone());
             }
         }
-        for name in dead {
-            self.effects.push_back(Effect::Dead(name));
+        if !dead.is_empty() {
+            self.all_hopeless(now);
             self.decide_by(now);
         }
+        self.effects.extend(dead.into_iter().map(Effect::Dead));
         self.peers.retain(|_, p: &mut Peer| p.configured || p.alive || p.heard_within(now, REMEMBER));
     }
 }

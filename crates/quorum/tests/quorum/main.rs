@@ -1,9 +1,9 @@
 //! The lease in simulations.
 
-// Clippy allows these in tests, and does not see that the helpers of tests are tests.
-#![allow(clippy::unwrap_used, clippy::panic)]
-#![allow(clippy::print_stdout, reason = "tells what it measured")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // helpers of tests, and what they measured
 
 mod chaos;
 mod failover;
+mod moves;
 mod simulator;
+mod size;

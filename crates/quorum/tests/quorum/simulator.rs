@@ -253,7 +253,7 @@ impl Sim {
         let Some(current) = self.epochs.last().cloned() else { return false };
         let previous = self.epochs.len().checked_sub(2).and_then(|n| self.epochs.get(n)).unwrap_or(&current);
         let fault = |f| self.nodes[0].fault == Some(f);
-        let confirms = |m: &&String| self.disk_of(m).is_some_and(|e| e.number >= current.number);
+        let confirms = |m: &&String| self.confirms(m, current.number);
         if previous.members.iter().filter(confirms).count() < previous.majority() {
             self.confirmed_at = None;
             if !fault(quorum::Fault::NextUnconfirmed) {
@@ -278,7 +278,7 @@ impl Sim {
             next.members.insert(name(node));
         }
         // Who lost its record is of no use: without a majority that has one nobody could own anything.
-        let able = next.members.iter().filter(|m| self.disk_of(m).is_some_and(|e| e.number >= current.number)).count();
+        let able = next.members.iter().filter(|m| self.confirms(m, current.number)).count();
         if able < next.majority() {
             return false;
         }
@@ -287,6 +287,11 @@ impl Sim {
         self.nodes.iter_mut().for_each(|n| n.config.epoch = next.clone());
         self.disturbed();
         true
+    }
+
+    /// It has the record of this epoch or a later one.
+    pub fn confirms(&self, node: &str, epoch: u64) -> bool {
+        self.disk_of(node).is_some_and(|e| e.number >= epoch)
     }
 
     fn disk_of(&self, node: &str) -> Option<EpochId> {
@@ -505,8 +510,8 @@ impl Sim {
         let hears = |a: usize, b: usize| a == b || self.reaches(a, b);
         let runs = |n: &usize| self.nodes[*n].engine.is_some();
         let clean = (0..self.nodes.len()).filter(runs).all(|c| hears(a, c) == hears(b, c));
-        // One heartbeat, and what three answers take: a speaker that has started since must prove that first.
-        let heals = self.nodes[a].slowest.max(self.nodes[b].slowest).heartbeat() + ms(10);
+        // One heartbeat and six deliveries: a speaker that has started since must prove that first, then one asks the other.
+        let heals = self.nodes[a].slowest.max(self.nodes[b].slowest).heartbeat() + ms(20);
         noisy || !clean || !hears(a, b) || self.now.since(self.calm) < heals
     }
 
