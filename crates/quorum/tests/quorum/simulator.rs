@@ -507,7 +507,9 @@ impl Sim {
             return false;
         }
         let noisy = self.net.loss > 0 || self.net.late > 0 || !self.net.blocked.is_empty();
-        let hears = |a: usize, b: usize| a == b || self.reaches(a, b);
+        // Who is frozen hears nobody, until it wakes; that counts as another disturbance.
+        let frozen = |n: usize| self.nodes[n].paused_until.is_some();
+        let hears = |a: usize, b: usize| a == b || (self.reaches(a, b) && !frozen(a) && !frozen(b));
         let runs = |n: &usize| self.nodes[*n].engine.is_some();
         let clean = (0..self.nodes.len()).filter(runs).all(|c| hears(a, c) == hears(b, c));
         // One heartbeat and six deliveries: a speaker that has started since must prove that first, then one asks the other.
