@@ -303,7 +303,11 @@ impl Quorum {
         for address in outcome.granted {
             self.try_own(now, address);
         }
-        for (address, _, left) in outcome.refused {
+        for (address, by, left) in outcome.refused {
+            // Who lives and does not say that it owns it has asked at the same time, and gives it back if it fails.
+            let rival =
+                by.and_then(|by| self.peers.get(&by)).is_some_and(|p| p.alive && !p.says.owned.contains(&address));
+            let left = if rival { 0 } else { left };
             let at = now + Duration::from_millis(u64::from(left));
             if let Some(Want { state: Pursuit::Asking { refused, .. }, .. }) = self.wants.get_mut(&address) {
                 refused.insert(from.clone(), at);

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Runs from this seed only: `OXELB_SEED=7 cargo test -p oxelb-quorum --test quorum chaos`. A range such as
 /// `0..50000` searches.
 const SEED: &str = "OXELB_SEED";
-const SEEDS: u64 = 99;
+const SEEDS: u64 = 200;
 
 pub fn seeds(usual: u64) -> std::ops::Range<u64> {
     let Ok(text) = std::env::var(SEED) else { return 0..usual };
