@@ -293,7 +293,7 @@ impl Agent {
             self.plan = Arc::new(plan);
             self.write_at.get_or_insert_with(|| Instant::now() + GATHER);
         }
-        let known = match (self.synced, needs_of(&self.objects).is_subset(&self.slices_read)) {
+        let known = match (self.synced, self.needs.borrow().is_subset(&self.slices_read)) {
             (false, _) => bgp::Known::Before,
             (true, false) => bgp::Known::NotAll,
             (true, true) => bgp::Known::All,

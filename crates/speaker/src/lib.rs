@@ -15,6 +15,7 @@ mod bgp;
 mod facts;
 mod intent;
 mod metrics;
+mod orders;
 mod shell;
 mod status;
 #[cfg(test)]

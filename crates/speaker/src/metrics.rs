@@ -31,7 +31,7 @@ struct Served {
 }
 
 /// Ends the server when dropped.
-pub(crate) struct Server(Option<AbortHandle>);
+pub(crate) struct Server(pub(crate) Option<AbortHandle>);
 
 impl Drop for Server {
     fn drop(&mut self) {

@@ -13,20 +13,19 @@
 
 use crate::facts::Facts;
 use crate::intent::{Command, Intent};
+use crate::orders::Orders;
 use crate::{Error, Options};
 use api::pool::Interface;
 use engine::{Engine, IfIndex, Tick};
 use l2::L2;
 use lease::Lease;
-use net::{Groups, Monitor, PacketSocket, Poller, Udp, Waker};
+use net::{Groups, Monitor, PacketSocket, Poller, Udp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
-/// Commands that may wait; each replaces the one before, so more would only be older.
-const COMMANDS: usize = 8;
 /// How many packets of one socket are read in a turn, so that a flood on one does not delay deadlines.
 const BATCH: usize = 64;
 /// Longer frames than any ARP or ND message that we would answer.
@@ -41,21 +40,14 @@ const TOKEN_FRAMES: u64 = 1 << 32;
 /// The agent's end of the shell.
 #[derive(Clone)]
 pub(crate) struct Handle {
-    commands: SyncSender<Command>,
-    waker: Waker,
+    orders: Orders<Command>,
     ended: Arc<Mutex<Option<String>>>,
 }
 
 impl Handle {
     /// False when the shell is too busy or gone: what matters is sent again later.
     pub(crate) fn send(&self, command: Command) -> bool {
-        match self.commands.try_send(command) {
-            Ok(()) => {
-                self.waker.wake();
-                true
-            }
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
-        }
+        self.orders.send(command)
     }
 
     /// Why the thread is gone.
@@ -69,19 +61,18 @@ impl Handle {
 pub(crate) fn start(options: &Options, facts: watch::Sender<Arc<Facts>>) -> Result<Handle, Error> {
     let kernel = |source| Error::Kernel { node: options.node.clone(), source };
     let poller = Poller::new().map_err(kernel)?;
-    let waker = poller.waker();
+    let (orders, given) = Orders::new(poller.waker());
     let udp = Udp::bind(options.bind).map_err(kernel)?;
     let monitor = Monitor::new().map_err(kernel)?;
     poller.add(&udp, TOKEN_UDP).map_err(kernel)?;
     poller.add(&monitor, TOKEN_NETLINK).map_err(kernel)?;
-    let (commands, orders) = sync_channel(COMMANDS);
     let ended = Arc::new(Mutex::new(None));
     let mut shell = Shell {
         lease: Lease::new(boot(), fastrand::Rng::new()),
         l2: L2::new(fastrand::Rng::new()),
         node: options.node.clone(),
         poller,
-        orders,
+        orders: given,
         udp,
         monitor,
         sockets: BTreeMap::new(),
@@ -106,7 +97,7 @@ pub(crate) fn start(options: &Options, facts: watch::Sender<Arc<Facts>>) -> Resu
         }
     });
     started.map_err(|e| Error::Shell(format!("it could not be started: {e}")))?;
-    Ok(Handle { commands, waker, ended })
+    Ok(Handle { orders, ended })
 }
 
 /// A number that no earlier start of this speaker had and every later one exceeds.

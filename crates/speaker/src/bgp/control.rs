@@ -10,6 +10,7 @@ use super::Reader;
 use super::facts::{Facts, PeerFacts};
 use crate::Options;
 use crate::facts::Facts as ShellFacts;
+use crate::metrics::Server;
 use bgp::{Family, State};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -21,23 +22,11 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 
 /// How long either side may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longer than any question.
 const QUESTION: u64 = 1024;
-
-/// Ends the server when dropped.
-pub(crate) struct Server(Option<AbortHandle>);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(task) = &self.0 {
-            task.abort();
-        }
-    }
-}
 
 fn address(port: u16) -> std::io::Result<SocketAddr> {
     SocketAddr::from_abstract_name(format!("oxelb-speaker-{port}"))

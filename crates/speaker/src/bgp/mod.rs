@@ -22,6 +22,7 @@ pub(crate) use control::serve;
 pub(crate) use facts::Facts;
 pub(crate) use metrics::register;
 
+use crate::orders::Orders;
 use api::speaker::{BgpSummary, Warning};
 use intent::{Command, Intent};
 use plan::{BgpNote, BgpPlan, Plan, World};
@@ -30,7 +31,6 @@ use status::{Said, SessionSaid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use thread::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -62,7 +62,7 @@ pub(crate) enum Known {
 /// Reads what the thread reports.
 #[derive(Clone)]
 pub(crate) struct Reader {
-    thread: Arc<OnceLock<Handle>>,
+    thread: Arc<OnceLock<Orders<Command>>>,
     facts: watch::Receiver<Arc<Facts>>,
 }
 
@@ -82,7 +82,7 @@ impl Reader {
 pub(crate) struct Part {
     node: String,
     /// Empty until there is a router.
-    thread: Arc<OnceLock<Handle>>,
+    thread: Arc<OnceLock<Orders<Command>>>,
     out: watch::Sender<Arc<Facts>>,
     facts: watch::Receiver<Arc<Facts>>,
     plan: BgpPlan,

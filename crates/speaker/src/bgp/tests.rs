@@ -2,8 +2,9 @@
 
 use super::facts::{Facts, PeerFacts};
 use super::intent::{Command, Intent};
-use super::thread::{self, Handle};
+use super::thread;
 use super::{control, status};
+use crate::orders::Orders;
 use api::{Bgp, BgpConf, BgpPeer, Node, Peer, Service, ServiceKey};
 use bgp::{Family, Nlri, Path, Prefix, State};
 use net::Ttl;
@@ -98,7 +99,7 @@ fn gobgp_is_told_that_it_is_not_ready_and_what_it_may_ask() {
 
 /// A speaker on an address of the loopback, and its facts.
 struct Talker {
-    handle: Handle,
+    handle: Orders<Command>,
     facts: watch::Receiver<Arc<Facts>>,
     intent: Intent,
 }

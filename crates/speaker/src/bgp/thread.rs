@@ -10,18 +10,17 @@
 use super::facts::{Facts, PeerFacts};
 use super::intent::{Command, Intent, Router};
 use super::link::Link;
+use crate::orders::Orders;
 use bgp::{ConnectionId, Direction, Effect, Input, Nlri, Path, Session, Stop};
 use engine::{Engine, Tick};
-use net::{Error, Poller, TcpConnection, TcpListener, Waker};
+use net::{Error, Poller, TcpConnection, TcpListener};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
-/// Commands that may wait; each replaces the one before, so more would only be older.
-const COMMANDS: usize = 8;
 const STACK: usize = 512 * 1024;
 /// What is read of one connection at once.
 const BUFFER: usize = 64 * 1024;
@@ -42,34 +41,13 @@ type Place = (SocketAddr, Option<String>);
 /// What changed of the routes: `None` is gone.
 type Changes = Vec<(Nlri, Option<Arc<Path>>)>;
 
-/// The agent's end of the thread.
-#[derive(Debug)]
-pub(super) struct Handle {
-    commands: SyncSender<Command>,
-    waker: Waker,
-}
-
-impl Handle {
-    /// False when the thread is too busy or gone: what matters is sent again later.
-    pub(super) fn send(&self, command: Command) -> bool {
-        match self.commands.try_send(command) {
-            Ok(()) => {
-                self.waker.wake();
-                true
-            }
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
-        }
-    }
-}
-
 /// Starts the thread. It ends when told to [`Command::Leave`], or with the reason in its facts.
-pub(super) fn start(out: watch::Sender<Arc<Facts>>) -> Result<Handle, String> {
+pub(super) fn start(out: watch::Sender<Arc<Facts>>) -> Result<Orders<Command>, String> {
     let poller = Poller::new().map_err(|e| e.to_string())?;
-    let waker = poller.waker();
-    let (commands, orders) = sync_channel(COMMANDS);
+    let (orders, given) = Orders::new(poller.waker());
     let mut thread = Thread {
         poller,
-        orders,
+        orders: given,
         intent: Intent::default(),
         peers: BTreeMap::new(),
         by_address: BTreeMap::new(),
@@ -90,7 +68,7 @@ pub(super) fn start(out: watch::Sender<Arc<Facts>>) -> Result<Handle, String> {
         }
     });
     started.map_err(|e| e.to_string())?;
-    Ok(Handle { commands, waker })
+    Ok(orders)
 }
 
 struct Thread {
@@ -118,6 +96,19 @@ struct Peer {
     attempt: Option<ConnectionId>,
     since: SystemTime,
     trouble: Option<String>,
+}
+
+impl Peer {
+    /// Tells the session, and the log once for each reason. True when the reason is another than the last.
+    fn connect_failed(&mut self, name: &str, why: String) -> bool {
+        let new = self.trouble.as_ref() != Some(&why);
+        if new {
+            tracing::info!(peer = name, why, "the router cannot be connected to; it is tried again");
+        }
+        self.trouble = Some(why);
+        self.session.handle(net::now(), Input::ConnectFailed);
+        new
+    }
 }
 
 impl Thread {
@@ -397,13 +388,9 @@ impl Thread {
     fn failed(&mut self, name: &str, why: String) {
         if let Some(peer) = self.peers.get_mut(name) {
             peer.attempt = None;
-            if peer.trouble.as_ref() != Some(&why) {
-                tracing::info!(peer = name, why, "the router cannot be connected to; it is tried again");
-                self.news = true;
-            }
-            peer.trouble = Some(why);
+            self.news |= peer.connect_failed(name, why);
         }
-        self.tell(name, Input::ConnectFailed);
+        self.effects(name);
     }
 
     /// A connection is gone, not by our doing.
@@ -462,13 +449,8 @@ impl Thread {
                 }
             }
             Err(error) => {
-                let why = error.to_string();
                 if let Some(peer) = self.peers.get_mut(name) {
-                    if peer.trouble.as_ref() != Some(&why) {
-                        tracing::info!(peer = name, why, "the router cannot be connected to; it is tried again");
-                    }
-                    peer.trouble = Some(why);
-                    peer.session.handle(net::now(), Input::ConnectFailed);
+                    self.news |= peer.connect_failed(name, error.to_string());
                 }
             }
         }
