@@ -2,8 +2,8 @@
 
 use crate::Reason;
 use crate::placement::{before, order, place};
-use crate::statement::Statement;
 use engine::Tick;
+use quorum::statement::Statement;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;

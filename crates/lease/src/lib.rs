@@ -35,18 +35,15 @@
 //! since, until the dead one speaks again: it is believed alive, and nothing more.
 
 mod decide;
-mod key;
 mod machine;
 mod packet;
 mod peer;
 mod placement;
-mod rejections;
-mod statement;
 
-pub use key::Key;
 pub use machine::{DETECTION, HEARTBEAT, Lease, View};
 pub use packet::{MAX_NODE_NAME, MAX_PACKET, Reject};
 pub use placement::{order, place};
+pub use quorum::Key;
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

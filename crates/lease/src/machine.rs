@@ -1,12 +1,12 @@
 //! The engine. Its states, and what is claimed of it, are at the top of the crate.
 
 use crate::decide::{Decision, PATIENCE, Situation, decide, first};
-use crate::packet::{Heard, Kind, Packet, Reject, fits};
+use crate::packet::{Heard, Kind, Packet, ROOM, Reject, fits};
 use crate::peer::{Order, Peer};
-use crate::rejections::Rejections;
-use crate::statement::{Fragment, Outgoing, Statement};
 use crate::{Config, Effect, Input, Reason};
 use engine::{Engine, Tick};
+use quorum::rejections::Rejections;
+use quorum::statement::{Fragment, Outgoing, Statement};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -66,7 +66,7 @@ pub struct Lease {
     last_heartbeat: Option<Tick>,
     /// The first counters of the heartbeats of the last detection time: who has heard one of them hears us.
     recent: VecDeque<(Tick, u64)>,
-    rejections: Rejections,
+    rejections: Rejections<Reject>,
     effects: VecDeque<Effect>,
 }
 
@@ -92,7 +92,7 @@ impl Lease {
             may_own: BTreeMap::new(),
             peers: BTreeMap::new(),
             own: Statement::default(),
-            outgoing: Outgoing::new(&Statement::default()),
+            outgoing: Outgoing::new(&Statement::default(), ROOM),
             changed: false,
             dirty: false,
             contested: BTreeSet::new(),
@@ -369,7 +369,7 @@ impl Lease {
     /// Makes the own statement ready to be sent.
     fn publish(&mut self) {
         if std::mem::take(&mut self.changed) {
-            self.outgoing = Outgoing::new(&self.own);
+            self.outgoing = Outgoing::new(&self.own, ROOM);
             self.peers.values_mut().for_each(|peer| peer.cursor = 0);
         }
     }

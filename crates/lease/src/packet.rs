@@ -10,8 +10,8 @@
 //!  tag:32                                            HMAC-SHA-256 over all before
 //! ```
 
-use crate::key::{Key, TAG};
-use crate::statement::{Digest, Fragment, Part};
+use quorum::key::{Key, TAG};
+use quorum::statement::{Digest, Fragment, MAX_FRAGMENTS, Part};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -19,8 +19,6 @@ use std::net::IpAddr;
 pub const MAX_PACKET: usize = 1200;
 /// The octets of the longest name of a node (RFC 1123 subdomain, as Kubernetes has it).
 pub const MAX_NODE_NAME: usize = 253;
-/// A statement has at most so many parts: about 148,000 IPv4 or 36,000 IPv6 addresses on one node.
-pub const MAX_FRAGMENTS: u16 = 1024;
 
 const MAGIC: [u8; 4] = *b"oxlb";
 const VERSION: u8 = 1;

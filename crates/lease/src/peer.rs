@@ -1,8 +1,8 @@
 //! What is known of another speaker.
 
 use crate::packet::Packet;
-use crate::statement::{Assembly, Digest, EMPTY, Statement};
 use engine::Tick;
+use quorum::statement::{Assembly, Digest, EMPTY, Statement};
 use std::net::SocketAddr;
 
 /// Packets may be overtaken by so many others (as in RFC 4303 §3.4.3): a statement in many parts is sent in one go.

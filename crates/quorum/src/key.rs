@@ -20,11 +20,11 @@ impl Key {
         Key { hmac: hmac::Key::new(hmac::HMAC_SHA256, &bytes), bytes }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    pub(crate) fn sign(&self, data: &[u8]) -> [u8; TAG] {
+    pub fn sign(&self, data: &[u8]) -> [u8; TAG] {
         let mut tag = [0; TAG];
         for (to, from) in tag.iter_mut().zip(hmac::sign(&self.hmac, data).as_ref()) {
             *to = *from;
@@ -32,7 +32,7 @@ impl Key {
         tag
     }
 
-    pub(crate) fn verify(&self, data: &[u8], tag: &[u8]) -> bool {
+    pub fn verify(&self, data: &[u8], tag: &[u8]) -> bool {
         hmac::verify(&self.hmac, data, tag).is_ok()
     }
 }

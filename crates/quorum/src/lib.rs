@@ -42,18 +42,23 @@ mod config;
 mod digest;
 mod fault;
 mod holder;
-mod key;
 mod machine;
 mod message;
 #[cfg(test)]
 mod model;
 mod peer;
 mod placement;
-mod rejections;
 mod session;
-mod statement;
 mod types;
 mod wire;
+
+// `lease` has these from here for as long as speakers run on it; they are nobody else's.
+#[doc(hidden)]
+pub mod key;
+#[doc(hidden)]
+pub mod rejections;
+#[doc(hidden)]
+pub mod statement;
 
 pub use config::{Address, Config, Effect, Input, Reason, Start};
 #[cfg(feature = "faults")]

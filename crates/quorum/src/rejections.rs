@@ -1,7 +1,6 @@
 //! Which refusals are worth telling: each reason once in a while for each source, so that a flood of bad packets
 //! neither floods the log nor takes memory.
 
-use crate::wire::Reject;
 use engine::Tick;
 use std::collections::BTreeMap;
 use std::mem::{Discriminant, discriminant};
@@ -12,14 +11,20 @@ const EVERY: Duration = Duration::from_secs(10);
 const MOST: usize = 64;
 
 /// When a refusal was told last.
-#[derive(Debug, Default)]
-pub struct Rejections {
-    told: BTreeMap<IpAddr, Vec<(Discriminant<Reject>, Tick)>>,
+#[derive(Debug)]
+pub struct Rejections<R> {
+    told: BTreeMap<IpAddr, Vec<(Discriminant<R>, Tick)>>,
 }
 
-impl Rejections {
+impl<R> Default for Rejections<R> {
+    fn default() -> Rejections<R> {
+        Rejections { told: BTreeMap::new() }
+    }
+}
+
+impl<R> Rejections<R> {
     /// Whether to tell this one.
-    pub fn tell(&mut self, now: Tick, from: IpAddr, reason: &Reject) -> bool {
+    pub fn tell(&mut self, now: Tick, from: IpAddr, reason: &R) -> bool {
         let kind = discriminant(reason);
         if !self.told.contains_key(&from) && self.told.len() >= MOST {
             self.told.retain(|_, told| {
@@ -48,6 +53,7 @@ impl Rejections {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Reject;
 
     #[test]
     fn a_flood_is_told_once_for_each_reason_and_takes_bounded_memory() {

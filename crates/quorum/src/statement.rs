@@ -5,9 +5,11 @@
 //! learned stays right when a speaker restarts or comes back after a partition.
 
 use crate::digest::first_64_bits;
-use crate::wire::{MAX_FRAGMENTS, ROOM};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+
+/// A statement has at most so many parts: about 120,000 IPv4 or 30,000 IPv6 addresses on one node.
+pub const MAX_FRAGMENTS: u16 = 1024;
 
 /// Names a statement: 64 bits of SHA-256. Zero stands for "none known".
 pub type Digest = u64;
@@ -67,7 +69,8 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    pub fn new(statement: &Statement) -> Outgoing {
+    /// In parts whose addresses take at most `most` octets, 16 or more.
+    pub fn new(statement: &Statement, most: usize) -> Outgoing {
         let mut parts: Vec<Part> = Vec::new();
         let mut room = 0;
         let owned = statement.owned.iter().map(|a| (a, true));
@@ -75,7 +78,7 @@ impl Outgoing {
             let need = octets(address);
             if need > room {
                 parts.push(Part::default());
-                room = ROOM;
+                room = most;
             }
             room -= need;
             if let Some(part) = parts.last_mut() {
@@ -127,6 +130,7 @@ impl Assembly {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::ROOM;
 
     fn addresses(v4: u32, v6: u128) -> BTreeSet<IpAddr> {
         let v4 = (0..v4).map(|n| IpAddr::V4((0x0a00_0000 + n).into()));
@@ -139,12 +143,14 @@ mod tests {
 
     #[test]
     fn a_statement_is_put_together_from_its_parts_in_any_order_and_with_doubles() {
-        for (v4, v6) in [(1, 0), (0, 1), (140, 0), (146, 1), (1000, 1000)] {
+        let sizes = [(1, 0), (0, 1), (140, 0), (146, 1), (1000, 1000)];
+        // What `lease` has room for, and what this crate has.
+        for ((v4, v6), room) in [578, ROOM].iter().flat_map(|room| sizes.iter().map(move |s| (*s, *room))) {
             let unable = addresses(v4 / 2, v6 / 3);
             let statement = Statement { owned: addresses(v4, v6), unable };
-            let out = Outgoing::new(&statement);
+            let out = Outgoing::new(&statement, room);
             let size = |p: &Part| p.owned.iter().chain(&p.unable).map(octets).sum::<usize>();
-            assert!(out.parts.iter().all(|p| size(p) <= ROOM));
+            assert!(out.parts.iter().all(|p| size(p) <= room));
             let count = out.parts.len() as u16;
             let mut slot = None;
             let mut got = None;
@@ -158,7 +164,7 @@ mod tests {
 
     #[test]
     fn the_empty_statement_needs_no_part() {
-        let out = Outgoing::new(&Statement::default());
+        let out = Outgoing::new(&Statement::default(), ROOM);
         assert_eq!((out.digest, out.parts.len()), (EMPTY, 0));
     }
 
@@ -171,7 +177,7 @@ mod tests {
     #[test]
     fn parts_of_different_statements_never_mix() {
         let (old, new) = (owns(addresses(300, 0)), owns(addresses(301, 0)));
-        let (a, b) = (Outgoing::new(&old), Outgoing::new(&new));
+        let (a, b) = (Outgoing::new(&old, ROOM), Outgoing::new(&new, ROOM));
         let part = |o: &Outgoing, i: u16| {
             let part = o.parts[usize::from(i)].clone();
             Fragment { index: i, count: o.parts.len() as u16, part }

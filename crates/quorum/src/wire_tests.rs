@@ -1,7 +1,7 @@
 use super::*;
 use crate::digest::SetDigest;
 use crate::message::{Answer, Refusal, Verdict};
-use crate::statement::{Fragment, Part};
+use crate::statement::{Fragment, MAX_FRAGMENTS, Part};
 use crate::types::{Epoch, Preset, Stamp};
 use proptest::prelude::*;
 use std::collections::BTreeSet;

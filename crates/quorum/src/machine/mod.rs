@@ -33,7 +33,7 @@ use crate::placement::Seats;
 use crate::rejections::Rejections;
 use crate::statement::{Outgoing, Statement};
 use crate::types::{Epoch, EpochId, Node, Preset, SILENCE, Stamp};
-use crate::wire::fits;
+use crate::wire::{ROOM, Reject, fits};
 use alone::Wire;
 use engine::{Engine, Tick};
 use hold::{Held, Want};
@@ -107,7 +107,7 @@ pub struct Quorum {
     moves: VecDeque<Move>,
     /// Answers of our own acceptor.
     inbox: VecDeque<(u64, Answer)>,
-    rejections: Rejections,
+    rejections: Rejections<Reject>,
     effects: VecDeque<Effect>,
 }
 
@@ -140,7 +140,7 @@ impl Quorum {
             holder: Holder::new(faults),
             epochs: epochs::Epochs::default(),
             own: Statement::default(),
-            outgoing: Outgoing::new(&Statement::default()),
+            outgoing: Outgoing::new(&Statement::default(), ROOM),
             changed: false,
             held: BTreeMap::new(),
             wants: BTreeMap::new(),

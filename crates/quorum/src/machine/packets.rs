@@ -7,7 +7,7 @@ use crate::peer::Peer;
 use crate::session::{Mark, Order};
 use crate::statement::{Fragment, Outgoing};
 use crate::types::Node;
-use crate::wire::{Packet, Reject, fits};
+use crate::wire::{Packet, ROOM, Reject, fits};
 use engine::Tick;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -227,7 +227,7 @@ impl Quorum {
     /// Tells every peer that this speaker lives, and its statement to those that do not know it.
     pub(super) fn heartbeat(&mut self, now: Tick) {
         if std::mem::take(&mut self.changed) {
-            self.outgoing = Outgoing::new(&self.own);
+            self.outgoing = Outgoing::new(&self.own, ROOM);
             self.peers.values_mut().for_each(|peer| peer.cursor = 0);
         }
         self.sent.push_back((self.counter + 1, now));

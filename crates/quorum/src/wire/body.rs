@@ -19,10 +19,10 @@
 //!  list        v4:2 v6:2 addresses                  IPv4 first, each in rising order
 //! ```
 
-use super::{BODY, MAX_FRAGMENTS, MAX_MEMBERS, Reader, Reject, VERDICTS};
+use super::{BODY, MAX_MEMBERS, Reader, Reject, VERDICTS};
 use crate::digest::SetDigest;
 use crate::message::{Answer, Message, Refusal, Verdict};
-use crate::statement::{Fragment, Part};
+use crate::statement::{Fragment, MAX_FRAGMENTS, Part};
 use crate::types::{Epoch, EpochId, Node, Preset, Stamp};
 use std::net::IpAddr;
 

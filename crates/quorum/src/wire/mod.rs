@@ -26,8 +26,6 @@ use std::net::IpAddr;
 pub const MAX_PACKET: usize = 1232;
 /// The octets of the longest name of a node (RFC 1123 subdomain, as Kubernetes has it).
 pub const MAX_NODE_NAME: usize = 253;
-/// A statement has at most so many parts: about 120,000 IPv4 or 30,000 IPv6 addresses on one node.
-pub const MAX_FRAGMENTS: u16 = 1024;
 /// The most acceptors of an epoch that is read.
 pub const MAX_MEMBERS: usize = 5;
 
