@@ -61,6 +61,14 @@ pub struct EipSpec {
     /// Which Services may share an address: all of the Cluster (default), those of one Namespace, or None.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sharing: Option<SharingName>,
+    /// How fast an address of layer2 gets another owner when its node fails, and how sensitive that is to a network or
+    /// a CPU that stalls: fast (0.15 s), normal (0.7 s, default) or relaxed (3.2 s).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failover: Option<FailoverName>,
+    /// What happens to an address of layer2 when no majority of the acceptors is heard: available (default) lets a node
+    /// own it when nobody answers for it and every speaker that is heard agrees; single-owner leaves it without an owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<PartitionName>,
 }
 
 /// A protocol, as written in a manifest.
@@ -85,6 +93,30 @@ pub enum SharingName {
     Namespace,
     /// No two Services.
     None,
+}
+
+/// How fast addresses get another owner, as written in a manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FailoverName {
+    /// For networks and machines that never stall.
+    Fast,
+    /// For most.
+    #[default]
+    Normal,
+    /// For those that often do.
+    Relaxed,
+}
+
+/// What happens to addresses without a majority, as written in a manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PartitionName {
+    /// Better two owners on two sides of a cut than none.
+    #[default]
+    Available,
+    /// Never two, at the price of none.
+    SingleOwner,
 }
 
 /// What oxelb says of a pool. Fields that are false or zero are absent, as OpenELB's clients expect.

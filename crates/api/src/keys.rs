@@ -26,6 +26,10 @@ pub const LEGACY_POOL_FINALIZER: &str = "finalizer.ipam.kubesphere.io/v1alpha1";
 
 /// Label on a Node: keep load balancers off it.
 pub const EXCLUDE_NODE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+/// Annotation on a Node: with the value `true` its addresses are handed over to other nodes, while there are any.
+pub const DRAIN: &str = "oxelb.io/drain";
+/// Annotation on a Node: how many addresses it is to own in relation to others, 1 to 1000; 100 where nothing is said.
+pub const WEIGHT: &str = "oxelb.io/weight";
 /// Label on a Node: its rack, by which BgpConf gives AS numbers.
 pub const RACK: &str = "openelb.kubesphere.io/rack";
 /// The one BgpConf that counts.
@@ -44,5 +48,7 @@ pub const NAMESPACE: &str = "openelb-system";
 pub const MEMBERLIST_SECRET: &str = "memberlist";
 /// The key in [`MEMBERLIST_SECRET`].
 pub const MEMBERLIST_KEY: &str = "key";
+/// The ConfigMap that names the acceptors, whose grants make an owner, and what an operator wants moved.
+pub const OWNERSHIP: &str = "oxelb-ownership";
 /// The Lease that the leading controller holds.
 pub const CONTROLLER_LEASE: &str = "openelb-controller";

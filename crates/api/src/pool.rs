@@ -8,7 +8,9 @@ use crate::service::ServiceKey;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-pub use crate::eip::{ProtocolName as Protocol, SharingName as Sharing};
+pub use crate::eip::{
+    FailoverName as Failover, PartitionName as Partition, ProtocolName as Protocol, SharingName as Sharing,
+};
 
 /// A valid pool of addresses.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +37,10 @@ pub struct Pool {
     pub nodes: Selector,
     /// Who may share an address.
     pub sharing: Sharing,
+    /// How fast addresses get another owner.
+    pub failover: Failover,
+    /// What happens to them without a majority of acceptors.
+    pub partition: Partition,
     /// The cluster's default pool.
     pub default: bool,
     /// Being deleted: nothing new is given out.
@@ -135,6 +141,8 @@ impl TryFrom<&Eip> for Pool {
             namespace_labels: spec.namespace_selector.clone(),
             nodes: nodes.unwrap_or_default(),
             sharing: spec.sharing.unwrap_or(SharingName::Cluster),
+            failover: spec.failover.unwrap_or_default(),
+            partition: spec.partition.unwrap_or_default(),
             default: annotated(keys::DEFAULT_POOL) == Some("true"),
             deleting: eip.metadata.deletion_timestamp.is_some(),
             recorded: eip.status.as_ref().map(|s| recorded(&s.used)).unwrap_or_default(),

@@ -37,9 +37,15 @@ pub struct SpeakerStatus {
     /// The addresses that it owns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<OwnedAddress>,
+    /// The last ten times that it gained or lost an address, the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<SpeakerMove>,
     /// The node's own addresses, by interface.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub interfaces: BTreeMap<String, Vec<String>>,
+    /// This node as one of those whose grants make an owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acceptor: Option<AcceptorStatus>,
     /// BGP on this node, where it is spoken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bgp: Option<BgpSummary>,
@@ -65,6 +71,45 @@ pub struct OwnedAddress {
     pub interfaces: Vec<String>,
     /// Since when, RFC 3339.
     pub since: String,
+    /// It is owned because all speakers that are heard agreed: no majority of acceptors is heard.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_majority: bool,
+}
+
+/// A node as one of those whose grants make an owner.
+#[derive(Debug, Clone, PartialEq, Eq, Default, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AcceptorStatus {
+    /// The number of the set of acceptors that this node has recorded on its disk; 0 when there is none.
+    #[serde(default)]
+    pub epoch: i64,
+    /// The members of that set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<String>,
+    /// The silence after its start is over: it may become an acceptor.
+    #[serde(default)]
+    pub ready: bool,
+    /// It was an acceptor, and its record is gone: it grants nothing until it is taken out and added anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lost_record: bool,
+    /// The other nodes whose speakers this one does not hear; they may run none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unheard: Vec<String>,
+}
+
+/// A node gained or lost an address.
+#[derive(Debug, Clone, PartialEq, Eq, Default, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SpeakerMove {
+    /// The address.
+    pub address: String,
+    /// It was gained, not lost.
+    pub gained: bool,
+    /// When, RFC 3339, to the millisecond.
+    pub at: String,
+    /// Why it was lost.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 /// BGP on a node. What it announces is every address of pools for BGP for which it may.

@@ -116,6 +116,7 @@ async fn read_folder(store: &Store, namespace: &str) -> Result<Found, CleanError
         slices: false,
         speakers: false,
         memberlist: false,
+        ownership: false,
         bgp: false,
     };
     let (_needs, needed) = watch::channel(BTreeSet::new());

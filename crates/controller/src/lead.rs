@@ -117,6 +117,7 @@ impl Leader {
         self.metrics.set_pools(pools.iter().map(|(name, counts)| (name.as_str(), counts.clone())));
         self.metrics.set_services(assigned, waiting);
         self.metrics.set_dropped_events(planner.dropped_events());
+        self.metrics.set_acceptors(planner.acceptors());
     }
 }
 

@@ -8,6 +8,7 @@
 //!  API server ──► webhook (every replica)          kubelet, Prometheus ──► health, metrics (every replica)
 //! ```
 
+mod acceptors;
 mod announced;
 pub mod clean;
 pub mod election;
@@ -123,6 +124,7 @@ pub async fn run(store: Store, options: Options, stop: impl Future<Output = ()>)
         slices: true,
         speakers: true,
         memberlist: true,
+        ownership: true,
         bgp: false,
     };
     let leader = Leader {

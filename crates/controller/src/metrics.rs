@@ -18,6 +18,8 @@ pub struct Metrics {
     writes: Family<WriteLabels, Counter>,
     reviews: Family<ReviewLabels, Counter>,
     dropped_events: Gauge,
+    acceptors: Gauge,
+    epoch: Gauge,
 }
 
 struct Pools {
@@ -90,10 +92,13 @@ impl Default for Metrics {
             "Events that were not written because too many waited",
             dropped_events.clone(),
         );
+        let (acceptors, epoch) = (Gauge::default(), Gauge::default());
+        oxelb.register("acceptors", "Speakers whose grants make an owner", acceptors.clone());
+        oxelb.register("acceptors_epoch", "The number of that set", epoch.clone());
         let build: Family<Vec<(String, String)>, Gauge> = Family::default();
         build.get_or_create(&vec![("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]).set(1);
         oxelb.register_with_unit("build", "The version that runs", Unit::Other("info".to_owned()), build);
-        Metrics { registry, pools, leader, services, writes, reviews, dropped_events }
+        Metrics { registry, pools, leader, services, writes, reviews, dropped_events, acceptors, epoch }
     }
 }
 
@@ -136,6 +141,12 @@ impl Metrics {
     /// How many events were not written since this replica leads.
     pub fn set_dropped_events(&self, n: u64) {
         self.dropped_events.set(i64::try_from(n).unwrap_or(i64::MAX));
+    }
+
+    /// How many acceptors there are, and the number of their set.
+    pub fn set_acceptors(&self, (count, epoch): (usize, u64)) {
+        self.acceptors.set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.epoch.set(i64::try_from(epoch).unwrap_or(i64::MAX));
     }
 
     /// A write came back.

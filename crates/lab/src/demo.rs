@@ -86,12 +86,14 @@ pub fn run(sandbox: &Sandbox) -> Result<()> {
     for node in &nodes {
         let status = folder.join("status").join(format!("Speaker.{}.yaml", node.name));
         let speaker = node.processes.last().context("no speaker")?;
-        speaker.until("the speaker reports", secs(15), || {
+        speaker.until("the speaker has recorded the acceptors and is ready", secs(15), || {
             controller.check()?;
-            Ok(fs::read_to_string(&status)?)
+            let said = fs::read_to_string(&status)?;
+            ensure!(said.contains("epoch: 1") && said.contains("ready: true"), "{said}");
+            Ok(())
         })?;
     }
-    tell.say("a controller and three speakers read a folder of YAML");
+    tell.say("a controller and three speakers read a folder of YAML; a majority of n1, n2 and n3 makes an owner");
     apply(&folder, "eip", &eip_manifest())?;
     tell.say(&format!("applied: Eip eip-pool, {POOL}, protocol layer2, interface {DEVICE}"));
     until("the pool is known", secs(10), || {

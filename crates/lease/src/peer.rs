@@ -1,45 +1,46 @@
 //! What is known of another speaker.
 
-use crate::packet::Packet;
+use crate::session::Session;
+use crate::statement::{Assembly, Digest, EMPTY, Fragment, Statement};
+use crate::types::EpochId;
+use crate::wire::Packet;
 use engine::Tick;
-use quorum::statement::{Assembly, Digest, EMPTY, Statement};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-/// Packets may be overtaken by so many others (as in RFC 4303 §3.4.3): a statement in many parts is sent in one go.
-const WINDOW: u64 = 64;
-
-/// How a packet stands to those that were accepted before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// Newer than all.
-    New,
-    /// Not seen before, but overtaken by a newer one.
-    Late,
-    /// Seen before, or so old that it cannot be known.
-    Old,
-}
+/// Who dies so often within this time is flapping, and gets nothing until it lived as long.
+const FLAPS: usize = 3;
+const FLAPPING: Duration = Duration::from_secs(60);
 
 /// Another speaker.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Peer {
     /// Where to send to.
-    pub to: SocketAddr,
-    /// The configuration names it. Others are answered, and believed once they prove that they hear us.
+    pub to: Vec<SocketAddr>,
+    /// The configuration names it. Others are answered and respected, and are no candidates.
     pub configured: bool,
-    /// It was heard within the detection time and did not say goodbye.
+    /// It was heard within its detection time and did not say goodbye.
     pub alive: bool,
-    /// When the last packet of it was accepted.
-    pub heard: Tick,
-    /// The newest start of its process that was heard, and the newest packet of that.
-    pub boot: u128,
-    pub counter: u64,
-    /// Which of the packets before the newest were accepted: the lowest bit is the newest itself.
-    seen: u64,
-    /// What it says of itself, as far as we know; complete, but not the newest while `stale_since` is set.
+    /// When the last packet of it was accepted; none before the first.
+    pub heard: Option<Tick>,
+    /// When a packet left us that is known to have arrived there.
+    pub contact: Option<Tick>,
+    pub session: Session,
+    /// The time between its heartbeats.
+    pub pace: Duration,
+    pub known: EpochId,
+    pub confirmed: EpochId,
+    pub ready: bool,
+    /// It holds us down because we died too often.
+    pub holds_us_down: bool,
+    /// Somebody holds it down.
+    pub rests: bool,
+    deaths: VecDeque<Tick>,
+    /// What it says of itself, as far as we know.
     pub says: Statement,
     /// The digest of `says`; zero while nothing is known.
-    pub known: Digest,
-    /// The digest of what it says now.
+    pub learned: Digest,
     newest: Digest,
     /// Since when it says something else than what we know.
     pub stale_since: Option<Tick>,
@@ -48,87 +49,69 @@ pub struct Peer {
     /// The next part of our statement to send to it.
     pub cursor: usize,
     assembly: Option<Assembly>,
+    /// When we last answered a packet that proved nothing, told it our epoch, and asked for its whole set.
+    pub answered: Option<Tick>,
+    pub told_epoch: Option<Tick>,
+    pub resynced: Option<Tick>,
 }
 
 impl Peer {
-    pub fn new(to: SocketAddr, configured: bool, now: Tick) -> Peer {
-        Peer {
-            to,
-            configured,
-            alive: false,
-            heard: now,
-            boot: 0,
-            counter: 0,
-            seen: 0,
-            says: Statement::default(),
-            known: 0,
-            newest: 0,
-            stale_since: None,
-            acknowledged: 0,
-            cursor: 0,
-            assembly: None,
+    /// After so long without a packet it is dead: three heartbeats, and a margin for the delay of the third.
+    pub fn detection(&self) -> Duration {
+        self.pace * 3 + Duration::from_millis(15)
+    }
+
+    /// When it will be dead.
+    pub fn dies(&self) -> Option<Tick> {
+        self.heard.filter(|_| self.alive).map(|heard| heard + self.detection())
+    }
+
+    /// It was heard within this time.
+    pub fn heard_within(&self, now: Tick, time: Duration) -> bool {
+        self.heard.is_some_and(|heard| now.since(heard) < time)
+    }
+
+    /// It died without a goodbye.
+    pub fn died(&mut self, now: Tick) {
+        self.deaths.push_back(now);
+        while self.deaths.len() > FLAPS {
+            self.deaths.pop_front();
         }
     }
 
-    /// How a packet stands to those that were accepted before. `fresh` says that its sender has just heard us, so it
-    /// cannot be a recording: then a start that seems to lie before the newest is that of a node whose clock went back,
-    /// and it is accepted unless the newest still speaks.
-    pub fn order(&self, packet: &Packet, fresh: bool) -> Order {
-        if packet.boot > self.boot || (packet.boot < self.boot && fresh && !self.alive) {
-            return Order::New;
-        }
-        if packet.boot < self.boot {
-            return Order::Old;
-        }
-        match self.counter.checked_sub(packet.counter) {
-            None => Order::New,
-            Some(behind) if behind < WINDOW && self.seen >> behind & 1 == 0 => Order::Late,
-            Some(_) => Order::Old,
-        }
+    /// It dies so often that it had better get nothing.
+    pub fn flaps(&self, now: Tick) -> bool {
+        self.deaths.len() >= FLAPS && self.deaths.iter().all(|at| now.since(*at) < FLAPPING)
     }
 
-    /// Notes that a packet was accepted.
-    pub fn accept(&mut self, packet: &Packet) {
-        if packet.boot != self.boot {
-            (self.boot, self.counter, self.seen) = (packet.boot, packet.counter, 1);
-        } else if let Some(behind) = self.counter.checked_sub(packet.counter) {
-            self.seen |= if behind < WINDOW { 1 << behind } else { 0 };
-        } else {
-            let ahead = packet.counter - self.counter;
-            self.seen = if ahead < WINDOW { self.seen << ahead } else { 0 } | 1;
-            self.counter = packet.counter;
-        }
-    }
-
-    /// Takes from a packet that was overtaken only what does not grow old: a part of what the peer says now.
-    pub fn learn_late(&mut self, packet: &Packet) -> bool {
-        packet.statement == self.newest && self.part(packet)
-    }
-
-    fn part(&mut self, packet: &Packet) -> bool {
-        if let Some(fragment) = packet.fragment.as_ref().filter(|_| packet.statement != self.known)
-            && let Some(statement) = Assembly::add(&mut self.assembly, packet.statement, fragment)
+    /// Learns a part of what the peer said in this packet. True when that completes a statement.
+    pub fn part(&mut self, statement: Digest, fragment: &Fragment) -> bool {
+        if statement == self.newest
+            && statement != self.learned
+            && let Some(says) = Assembly::add(&mut self.assembly, statement, fragment)
         {
-            (self.says, self.known, self.stale_since) = (statement, packet.statement, None);
+            (self.says, self.learned, self.stale_since) = (says, statement, None);
             return true;
         }
         false
     }
 
-    /// Learns what the peer says of itself. True when that, or whether we know it, has changed.
+    /// Learns from the head of the newest packet. True when what is known of its statement has changed.
     pub fn learn(&mut self, now: Tick, packet: &Packet) -> bool {
-        let before = (self.known, self.stale_since.is_some());
+        self.acknowledged = packet.acknowledged;
+        self.pace = Duration::from_millis(u64::from(packet.pace.clamp(10, 1000)));
+        (self.known, self.confirmed) = (packet.known, packet.confirmed);
+        let before = (self.learned, self.stale_since.is_some(), self.rests, self.holds_us_down);
+        (self.ready, self.holds_us_down, self.rests) = (packet.ready, packet.held_down, packet.rests);
         self.newest = packet.statement;
         if packet.statement == EMPTY {
-            (self.says, self.known, self.assembly) = (Statement::default(), EMPTY, None);
-        } else {
-            self.part(packet);
+            (self.says, self.learned, self.assembly) = (Statement::default(), EMPTY, None);
         }
-        if self.known == packet.statement {
+        if self.learned == packet.statement {
             self.stale_since = None;
         } else {
             self.stale_since.get_or_insert(now);
         }
-        before != (self.known, self.stale_since.is_some())
+        before != (self.learned, self.stale_since.is_some(), self.rests, self.holds_us_down)
     }
 }

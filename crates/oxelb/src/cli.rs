@@ -45,6 +45,14 @@ pub enum Command {
     Speaker(Speaker),
     /// Controller and speaker in one process, on a folder of manifests.
     Standalone(Standalone),
+    /// Who owns each address, since when, and what the last moves were and why.
+    Owners(Owners),
+    /// Give an address to another node. Nothing is lost: the node that has it releases it for the other one.
+    Move(Move),
+    /// Spread all addresses over the nodes anew, a few at a time. Nothing else does that.
+    Rebalance(Rebalance),
+    /// Whose grants make an owner, and whether they can.
+    Acceptors(Acceptors),
     /// Find what is wrong with manifests, without a cluster. Exit code 3 means that there are errors.
     Check(Check),
     /// Remove what an uninstalled oxelb or OpenELB left on Services and pools.
@@ -163,6 +171,76 @@ pub struct Standalone {
     /// Where metrics and probes of the speaker are served; 0 serves none.
     #[arg(long, default_value = ":50053", value_parser = listen)]
     pub metrics_addr: Listen,
+}
+
+/// Flags of `owners`.
+#[derive(Debug, Args)]
+pub struct Owners {
+    /// Where the speakers' own words are read.
+    #[command(flatten)]
+    pub from: From,
+    /// Ask a speaker itself, at the address of its metrics, instead of the API server: it knows what the others own.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["source", "kubeconfig"])]
+    pub ask: Option<String>,
+    /// How the result looks.
+    #[arg(long, short, value_enum, default_value = "text")]
+    pub output: Output,
+}
+
+/// Flags of `move`.
+#[derive(Debug, Args)]
+pub struct Move {
+    /// Where speakers are told.
+    #[command(flatten)]
+    pub from: From,
+    /// The address.
+    pub address: IpAddr,
+    /// The node that is to have it.
+    #[arg(long, value_name = "NODE")]
+    pub to: String,
+    /// How the result looks.
+    #[arg(long, short, value_enum, default_value = "text")]
+    pub output: Output,
+}
+
+/// Flags of `rebalance`.
+#[derive(Debug, Args)]
+pub struct Rebalance {
+    /// Where speakers are told.
+    #[command(flatten)]
+    pub from: From,
+    /// How the result looks.
+    #[arg(long, short, value_enum, default_value = "text")]
+    pub output: Output,
+}
+
+/// Flags of `acceptors`.
+#[derive(Debug, Args)]
+pub struct Acceptors {
+    /// Where the speakers' own words are read.
+    #[command(flatten)]
+    pub from: From,
+    /// How the result looks.
+    #[arg(long, short, value_enum, default_value = "text")]
+    pub output: Output,
+    /// What else to do.
+    #[command(subcommand)]
+    pub action: Option<AcceptorsAction>,
+}
+
+/// What to do with acceptors.
+#[derive(Debug, Subcommand)]
+pub enum AcceptorsAction {
+    /// Name other acceptors, when a majority of them is gone for good. Were they alive and only cut off, two nodes could
+    /// answer for one address: make sure that they are off.
+    Reset {
+        /// The nodes, joined by commas; without, speakers that are ready.
+        #[arg(long, value_delimiter = ',', value_name = "NODES")]
+        members: Vec<String>,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// Flags of `check`.

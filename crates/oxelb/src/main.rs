@@ -12,6 +12,7 @@ mod check;
 mod cli;
 mod klog;
 mod logging;
+mod ownership;
 mod roles;
 mod version;
 

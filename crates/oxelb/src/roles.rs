@@ -1,7 +1,8 @@
 //! The roles: opens the source of objects, starts the runtime, and runs until told to stop.
 
 use crate::check;
-use crate::cli::{Clean, Command, Controller, From, Output, Speaker, Standalone};
+use crate::cli::{Acceptors, AcceptorsAction, Clean, Command, Controller, From, Output, Speaker, Standalone};
+use crate::ownership::{self, acceptors, moves, owners};
 use crate::version;
 use anyhow::Context;
 use source::Store;
@@ -34,6 +35,29 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
             let answer = speaker::ask(flags.port, &question).map_err(anyhow::Error::msg)?;
             print(answer.trim_end_matches('\n'));
         }
+        Command::Owners(flags) => {
+            let owners = match &flags.ask {
+                Some(speaker) => owners::ask(speaker)?,
+                None => owners::of(&runtime()?.block_on(cluster(&flags.from))?.1),
+            };
+            print(&owners.text(flags.output));
+        }
+        Command::Move(flags) => {
+            let moved = runtime()?.block_on(async {
+                moves::to_node(&open(&flags.from).await?, &flags.from.namespace, flags.address, &flags.to).await
+            })?;
+            let text = format!("{}: {} → {}", flags.address, moved["from"].as_str().unwrap_or_default(), flags.to);
+            print(&told(flags.output, &moved, text));
+        }
+        Command::Rebalance(flags) => {
+            let done = runtime()?
+                .block_on(async { moves::rebalance(&open(&flags.from).await?, &flags.from.namespace).await })?;
+            let moved = done["moved"].as_array().map_or(0, Vec::len);
+            let owns = done["owns"].as_object().into_iter().flatten().map(|(node, n)| format!("{node} {n}"));
+            let text = format!("moved {moved} addresses; now own: {}", owns.collect::<Vec<_>>().join(", "));
+            print(&told(flags.output, &done, text));
+        }
+        Command::Acceptors(flags) => return runtime()?.block_on(run_acceptors(flags)),
         Command::Clean(flags) => return runtime()?.block_on(clean(flags)),
     }
     Ok(ExitCode::SUCCESS)
@@ -162,6 +186,44 @@ async fn run_standalone(flags: Standalone) -> anyhow::Result<()> {
         async { tokio::try_join!(async { anyhow::Ok(controller.await?) }, async { anyhow::Ok(speaker.await?) }) };
     tokio::try_join!(signalled, both)?;
     Ok(())
+}
+
+fn told(output: Output, value: &serde_json::Value, text: String) -> String {
+    match output {
+        Output::Json => format!("{value:#}"),
+        Output::Text => text,
+    }
+}
+
+async fn cluster(from: &From) -> anyhow::Result<(Store, ownership::Cluster)> {
+    let store = open(from).await?;
+    let cluster = ownership::read(&store, &from.namespace).await?;
+    Ok((store, cluster))
+}
+
+async fn run_acceptors(flags: Acceptors) -> anyhow::Result<ExitCode> {
+    let (store, cluster) = cluster(&flags.from).await?;
+    let list = acceptors::list(&cluster);
+    let Some(AcceptorsAction::Reset { members, yes }) = &flags.action else {
+        print(&told(flags.output, &list, acceptors::table(&list)));
+        return Ok(ExitCode::SUCCESS);
+    };
+    let made = acceptors::reset_to(&cluster, members)?;
+    let names = made.members.iter().cloned().collect::<Vec<_>>().join(" ");
+    if !yes {
+        print(&acceptors::table(&list));
+        print(&format!(
+            "\nThis names {names} as the acceptors. If the ones before are not off but only cut off, two nodes may answer for one address.\nType yes to do it:"
+        ));
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).context("cannot read the answer; give --yes")?;
+        anyhow::ensure!(answer.trim() == "yes", "nothing was done");
+    }
+    let epoch = made.epoch;
+    acceptors::reset(&store, &cluster, made).await?;
+    let done = serde_json::json!({ "epoch": epoch, "members": names.split(' ').collect::<Vec<_>>() });
+    print(&told(flags.output, &done, format!("epoch {epoch}: {names}")));
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn clean(flags: Clean) -> anyhow::Result<ExitCode> {

@@ -15,6 +15,8 @@
 //! - match the pool's `nodeSelector` (D29);
 //! - for a Service with `externalTrafficPolicy: Local`: have an endpoint of it that serves (D2).
 //!
+//! A node that is drained (annotation `oxelb.io/drain`) is none while others are; a drain never takes an address away.
+//!
 //! **Endpoints that terminate** (KEP-1669): with policy Local, kube-proxy on a node sends traffic to ready endpoints of
 //! that node, and when it has none, to those that terminate and still serve. So a node whose last endpoint is
 //! terminating goes on forwarding, and stays a candidate until that endpoint is gone: open connections end in their own
@@ -37,7 +39,7 @@ pub use bgp::{BgpNote, BgpPlan, Speaks, bgp};
 pub use reason::{NoCandidate, Note};
 pub use world::{World, part_of};
 
-use api::pool::Interface;
+use api::pool::{Failover, Interface, Partition};
 use api::{Family, Node, Pool, Protocol, Service, ServiceKey};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,9 +54,14 @@ pub struct Plan {
     /// All nodes that may run speakers, and their InternalIPs, in order. Also those that are no candidates now: they may
     /// still own addresses, and must be heard.
     pub peers: BTreeMap<String, Vec<IpAddr>>,
+    /// How many addresses nodes are to own in relation to others, where it is not 100.
+    pub weights: BTreeMap<String, u32>,
     /// What the user should know besides.
     pub notes: BTreeSet<Note>,
 }
+
+/// The weight of a node that is cordoned: it is the last to get an address, and keeps what it has.
+const CORDONED: u32 = 1;
 
 /// How an address is announced, and by whom.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -78,6 +85,10 @@ pub struct OfPool {
     pub protocol: Protocol,
     /// Where; `None` only with protocol bgp.
     pub interface: Option<Interface>,
+    /// How fast they get another owner.
+    pub failover: Failover,
+    /// What happens to them without a majority of acceptors.
+    pub partition: Partition,
 }
 
 /// Computes the plan.
@@ -86,6 +97,9 @@ pub fn plan(world: &World) -> Plan {
     let nodes = world.nodes();
     plan.peers =
         nodes.values().filter(|n| !n.addresses.is_empty()).map(|n| (n.name.clone(), n.addresses.clone())).collect();
+    let weight = |n: &Node| if n.unschedulable { Some(CORDONED) } else { n.weight };
+    plan.weights = nodes.values().filter_map(|n| Some((n.name.clone(), weight(n)?))).collect();
+    let drained: BTreeSet<&str> = nodes.values().filter(|n| n.drained).map(|n| n.name.as_str()).collect();
     let eligible = Eligible::new(nodes, &mut plan.notes);
     let endpoints = world.endpoints();
     let mut pools: BTreeMap<&str, Arc<OfPool>> = BTreeMap::new();
@@ -102,7 +116,10 @@ pub fn plan(world: &World) -> Plan {
         let for_pool = by_pool.entry(&pool.name).or_insert_with(|| eligible.of_pool(pool));
         let candidates = for_pool.clone().and_then(|nodes| serving(nodes, &services, &endpoints));
         let (candidates, none_because) = match candidates {
-            Ok(nodes) => {
+            Ok(mut nodes) => {
+                if !nodes.is_subset(&drained) {
+                    nodes.retain(|n| !drained.contains(n));
+                }
                 let names = || Arc::new(nodes.iter().copied().map(str::to_owned).collect());
                 (shared.entry(nodes.clone()).or_insert_with(names).clone(), None)
             }
@@ -110,7 +127,8 @@ pub fn plan(world: &World) -> Plan {
         };
         let of_pool = || {
             let (name, interface) = (pool.name.clone(), pool.interface.clone());
-            Arc::new(OfPool { name, protocol: pool.protocol, interface })
+            let (protocol, failover, partition) = (pool.protocol, pool.failover, pool.partition);
+            Arc::new(OfPool { name, protocol, interface, failover, partition })
         };
         let (pool, services) = (pools.entry(&pool.name).or_insert_with(of_pool).clone(), keys.collect());
         announcements.push((address, Announcement { pool, services, candidates, none_because }));

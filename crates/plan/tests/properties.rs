@@ -48,7 +48,7 @@ prop_compose! {
         all.into_iter().enumerate().map(|(n, (ready, network_unavailable, excluded, unschedulable, edge))| {
             let labels = if edge { [("edge".to_owned(), String::new())].into() } else { Default::default() };
             let addresses = vec![IpAddr::from([192, 0, 2, n as u8])];
-            Change::Node(Node { name: name(n), addresses, ready, network_unavailable, excluded, unschedulable, labels })
+            Change::Node(Node { name: name(n), addresses, ready, network_unavailable, excluded, unschedulable, labels, ..Node::default() })
         }).collect()
     }
 }

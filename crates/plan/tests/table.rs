@@ -125,12 +125,26 @@ fn d8_a_node_that_is_not_ready_or_without_network_is_no_candidate_but_still_hear
 }
 
 #[test]
-fn cordon_alone_changes_nothing() {
+fn a_cordon_takes_nothing_and_makes_the_node_the_last_to_get_an_address() {
     let mut world = world();
     world.set_service(service("s", "10.0.0.1"));
     let before = plan(&world);
-    world.set_node(Node { unschedulable: true, ..node("a") });
-    assert_eq!(plan(&world), before);
+    world.set_node(Node { unschedulable: true, weight: Some(300), ..node("a") });
+    world.set_node(Node { weight: Some(200), ..node("b") });
+    let after = plan(&world);
+    assert_eq!(after.addresses, before.addresses);
+    assert_eq!(after.weights, [("a".to_owned(), 1), ("b".to_owned(), 200)].into());
+}
+
+#[test]
+fn a_drained_node_is_no_candidate_while_another_is() {
+    let mut world = world();
+    world.set_service(service("s", "10.0.0.1"));
+    world.set_node(Node { drained: true, ..node("a") });
+    assert_eq!(candidates(&world, "10.0.0.1"), Ok(set(&["b", "c"])));
+    world.set_node(Node { ready: false, ..node("b") });
+    world.set_node(Node { ready: false, ..node("c") });
+    assert_eq!(candidates(&world, "10.0.0.1"), Ok(set(&["a"])), "a drain makes no outage");
 }
 
 #[test]

@@ -109,6 +109,7 @@ mod tests {
             Object::Namespace(Namespace { name: "n".into(), labels: Default::default() }),
             Object::Speaker(Box::new(Speaker::new("a", Default::default()))),
             Object::Memberlist(vec![vec![1, 2, 255]]),
+            Object::Ownership(Ok(api::Ownership { epoch: 1, ..Default::default() })),
         ]
     }
 

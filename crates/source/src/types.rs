@@ -3,8 +3,8 @@
 use api::bgp_conf::NodeConfStatus;
 use api::bgp_peer::NodePeerStatus;
 use api::{
-    BgpConf, BgpPeer, Condition, Eip, EipStatus, EndpointSlice, Node, Scope, Service, ServiceKey, SliceKey, Speaker,
-    SpeakerStatus,
+    BgpConf, BgpPeer, Condition, Eip, EipStatus, EndpointSlice, Node, Ownership, Scope, Service, ServiceKey, SliceKey,
+    Speaker, SpeakerStatus,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Which objects a reader wants.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Interest {
     /// Which Services are ours.
     pub scope: Scope,
@@ -29,6 +29,8 @@ pub struct Interest {
     pub speakers: bool,
     /// The key that authenticates speakers.
     pub memberlist: bool,
+    /// The acceptors, and what an operator wants moved.
+    pub ownership: bool,
     /// How BGP runs, and with whom.
     pub bgp: bool,
 }
@@ -80,6 +82,8 @@ pub enum Object {
     Speaker(Box<Speaker>),
     /// The keys that authenticate speakers, the current one first. Never empty.
     Memberlist(Vec<Vec<u8>>),
+    /// The ConfigMap `oxelb-ownership`, or why it cannot be understood.
+    Ownership(Result<Ownership, String>),
     /// The BgpConf that counts, without managed fields, resource version and status; it may be invalid.
     BgpConf(Box<BgpConf>),
     /// A BgpPeer, likewise.
@@ -112,6 +116,8 @@ pub enum ObjectRef {
     Speaker(String),
     /// The Secret `memberlist`.
     Memberlist,
+    /// The ConfigMap `oxelb-ownership`.
+    Ownership,
     /// A BgpConf.
     BgpConf(String),
     /// A BgpPeer.
@@ -129,6 +135,7 @@ impl Object {
             Object::Namespace(o) => ObjectRef::Namespace(o.name.clone()),
             Object::Speaker(o) => ObjectRef::Speaker(o.metadata.name.clone().unwrap_or_default()),
             Object::Memberlist(_) => ObjectRef::Memberlist,
+            Object::Ownership(_) => ObjectRef::Ownership,
             Object::BgpConf(o) => ObjectRef::BgpConf(o.metadata.name.clone().unwrap_or_default()),
             Object::BgpPeer(o) => ObjectRef::BgpPeer(o.metadata.name.clone().unwrap_or_default()),
         }
@@ -156,6 +163,14 @@ pub enum Write {
     Memberlist {
         /// The key.
         key: Vec<u8>,
+    },
+    /// The ConfigMap `oxelb-ownership`, which is made when it is missing; [`WriteError::Conflict`] when it is not what
+    /// was read any more.
+    Ownership {
+        /// What was read; `None` when there was none.
+        read: Option<Box<Ownership>>,
+        /// What it is to say.
+        write: Box<Ownership>,
     },
     /// The status of this node's Speaker, which is made when it is missing. Conditions without a transition time change
     /// now.
@@ -261,6 +276,7 @@ impl fmt::Display for ObjectRef {
             ObjectRef::Namespace(name) => write!(f, "Namespace {name}"),
             ObjectRef::Speaker(name) => write!(f, "Speaker {name}"),
             ObjectRef::Memberlist => f.write_str("Secret memberlist"),
+            ObjectRef::Ownership => f.write_str("ConfigMap oxelb-ownership"),
             ObjectRef::BgpConf(name) => write!(f, "BgpConf {name}"),
             ObjectRef::BgpPeer(name) => write!(f, "BgpPeer {name}"),
         }

@@ -12,7 +12,8 @@ mod support;
 use api::bgp_conf::NodeConfStatus;
 use api::bgp_peer::{NodePeerStatus, PeerState};
 use api::{
-    BgpConf, BgpPeer, Condition, Eip, EipSpec, EipStatus, Scope, Service, ServiceKey, Speaker, SpeakerStatus, keys,
+    BgpConf, BgpPeer, Condition, Eip, EipSpec, EipStatus, Ownership, Scope, Service, ServiceKey, Speaker,
+    SpeakerStatus, keys,
 };
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
@@ -67,6 +68,7 @@ fn trials(shared: Option<Shared>) -> Vec<Trial> {
         a_speaker_is_made_when_it_is_missing,
         each_node_writes_and_takes_back_its_own_entry_of_bgp,
         the_first_memberlist_key_stays,
+        acceptors_are_replaced_only_as_they_were_read,
         events_are_seen_by_users,
         slices_come_and_go_with_the_need,
         what_was_deleted_while_the_api_server_was_away_is_told,
@@ -114,6 +116,7 @@ fn interest() -> Interest {
         slices: true,
         speakers: true,
         memberlist: true,
+        ownership: true,
         bgp: true,
     }
 }
@@ -440,6 +443,26 @@ async fn the_first_memberlist_key_stays(server: &mut Server) {
     let (mut told, _needs) = start(&store);
     told.until_event(Event::Synced).await;
     assert_eq!(told.objects.get(&ObjectRef::Memberlist), Some(&Object::Memberlist(vec![vec![1, 2, 3]])));
+}
+
+async fn acceptors_are_replaced_only_as_they_were_read(server: &mut Server) {
+    let (store, client) = prepared(server).await;
+    let first = Ownership { epoch: 1, members: ["n1".to_owned()].into(), ..Default::default() };
+    let second = Ownership { epoch: 2, members: ["n1", "n2"].map(str::to_owned).into(), ..first.clone() };
+    let write = |read: Option<&Ownership>, write: &Ownership| Write::Ownership {
+        read: read.cloned().map(Box::new),
+        write: Box::new(write.clone()),
+    };
+    store.write(write(None, &first)).await.unwrap();
+    assert_eq!(store.write(write(None, &second)).await, Err(WriteError::Conflict));
+    store.write(write(Some(&first), &second)).await.unwrap();
+    assert_eq!(store.write(write(Some(&first), &second)).await, Err(WriteError::Conflict));
+    let (mut told, _needs) = start(&store);
+    told.until_event(Event::Synced).await;
+    assert_eq!(told.objects[&ObjectRef::Ownership], Object::Ownership(Ok(second)));
+    let maps: Api<core::ConfigMap> = Api::namespaced(client, "openelb-system");
+    maps.delete(api::keys::OWNERSHIP, &DeleteParams::default()).await.unwrap();
+    told.until("its end", |told| !told.objects.contains_key(&ObjectRef::Ownership)).await;
 }
 
 async fn events_are_seen_by_users(server: &mut Server) {

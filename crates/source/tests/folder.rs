@@ -10,7 +10,7 @@
 #[expect(dead_code, reason = "the API server is of no use here")]
 mod support;
 
-use api::{Condition, EipStatus, Scope, ServiceKey, SpeakerStatus, keys};
+use api::{Condition, EipStatus, Ownership, Scope, ServiceKey, SpeakerStatus, keys};
 use oxelb_source::{Event, Interest, Object, ObjectRef, ServicePatch, Store, Write, WriteError};
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -57,6 +57,7 @@ fn start(store: &Store) -> (Told, Needs) {
         slices: true,
         speakers: true,
         memberlist: true,
+        ownership: true,
         bgp: true,
     };
     let (needs, needed) = watch::channel(BTreeSet::new());
@@ -315,6 +316,37 @@ async fn the_first_memberlist_key_stays_and_is_secret() {
     );
     let keys = Object::Memberlist(vec![b"new".to_vec(), b"old".to_vec()]);
     told.until("the user's keys", |told| told.objects[&ObjectRef::Memberlist] == keys).await;
+}
+
+#[tokio::test]
+async fn acceptors_are_replaced_only_as_they_were_read_and_a_manifest_is_where_they_begin() {
+    let dir = tempfile::tempdir().unwrap();
+    put(
+        &dir,
+        "acceptors.yaml",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: oxelb-ownership}\ndata: {epoch: \"4\", members: n1 n2 n3}\n",
+    );
+    let store = open(dir.path());
+    let (mut told, _needs) = start(&store);
+    told.until_event(Event::Synced).await;
+    let begin = Ownership { epoch: 4, members: ["n1", "n2", "n3"].map(str::to_owned).into(), ..Default::default() };
+    assert_eq!(told.objects[&ObjectRef::Ownership], Object::Ownership(Ok(begin.clone())));
+    let next = Ownership { epoch: 5, members: ["n1".to_owned()].into(), ..begin.clone() };
+    let write = |read: Option<&Ownership>, write: &Ownership| Write::Ownership {
+        read: read.cloned().map(Box::new),
+        write: Box::new(write.clone()),
+    };
+    assert_eq!(store.write(write(None, &next)).await, Err(WriteError::Conflict));
+    store.write(write(Some(&begin), &next)).await.unwrap();
+    assert_eq!(store.write(write(Some(&begin), &next)).await, Err(WriteError::Conflict));
+    told.until("the next set", |told| told.objects[&ObjectRef::Ownership] == Object::Ownership(Ok(next.clone()))).await;
+    put(
+        &dir,
+        "acceptors.yaml",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: oxelb-ownership}\ndata: {epoch: \"9\", members: \"\"}\n",
+    );
+    told.until("nonsense is told", |told| matches!(told.objects[&ObjectRef::Ownership], Object::Ownership(Err(_))))
+        .await;
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use crate::facts::Facts;
 use crate::intent::{Command, Intent};
 use crate::shell::{self, Handle};
 use crate::{Error, Options, bgp, metrics, status, warnings};
-use api::{Pool, ServiceKey};
+use api::{Ownership, Pool, ServiceKey};
 use plan::{Note, Plan, World};
 use source::{Change, Event, Interest, Object, ObjectRef, Store, Write, WriteError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +50,8 @@ struct Agent {
     /// Pools that were deleted while Services used them: these keep what they have, also over a restart.
     gone: BTreeMap<String, Object>,
     synced: bool,
+    /// The acceptors, as they were last named well, and the last requests.
+    ownership: Option<Ownership>,
     /// The world is that of all objects, or of the last run's.
     known: bool,
     plan: Arc<Plan>,
@@ -80,6 +82,7 @@ pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output
         slices: true,
         speakers: false,
         memberlist: true,
+        ownership: true,
         bgp: true,
     };
     let mut events = store.watch(interest, needs_out);
@@ -97,6 +100,7 @@ pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output
         last: Vec::new(),
         gone: BTreeMap::new(),
         synced: false,
+        ownership: None,
         known: false,
         plan: Arc::default(),
         sent: None,
@@ -165,6 +169,16 @@ impl Agent {
         let mut next = Some(first);
         while let Some(event) = next {
             match event {
+                Event::Change(Change::Apply(Object::Ownership(read))) => {
+                    match &read {
+                        Ok(asked) => self.obey(asked.clone()),
+                        Err(error) => tracing::error!(
+                            error,
+                            "the ConfigMap oxelb-ownership is not understood; what it last said well stays in force"
+                        ),
+                    }
+                    self.objects.insert(ObjectRef::Ownership, Object::Ownership(read));
+                }
                 Event::Change(Change::Apply(object)) => {
                     let object = slim(object);
                     let reference = object.reference();
@@ -252,8 +266,11 @@ impl Agent {
         );
         self.known = true;
         self.last.iter().for_each(|o| apply(&mut self.world, o));
-        let keys = self.last.iter().filter(|o| matches!(o, Object::Memberlist(_))).cloned();
+        let keys = self.last.iter().filter(|o| matches!(o, Object::Memberlist(_) | Object::Ownership(_))).cloned();
         self.objects.extend(keys.map(|o| (o.reference(), o)));
+        if let Some(Object::Ownership(Ok(named))) = self.objects.get(&ObjectRef::Ownership) {
+            self.ownership = Some(named.clone());
+        }
         self.replan();
     }
 
@@ -304,7 +321,7 @@ impl Agent {
             Err(error) => tracing::error!(error, "BGP cannot be started"),
         }
         let Some(keys) = self.keys() else { return };
-        let intent = Arc::new(Intent::new(&self.plan, keys, &self.options));
+        let intent = Arc::new(Intent::new(&self.plan, keys, self.acceptors(), &self.options));
         if self.sent.as_ref() == Some(&intent) {
             return;
         }
@@ -313,6 +330,29 @@ impl Agent {
         } else {
             self.look_at = Instant::now() + BUSY;
         }
+    }
+
+    /// Those that were last named well.
+    fn acceptors(&self) -> lease::Epoch {
+        let named = self.ownership.as_ref();
+        named.map_or_else(Default::default, |o| lease::Epoch { number: o.epoch, members: o.members.clone() })
+    }
+
+    /// Does what an operator asked for since this speaker started.
+    fn obey(&mut self, asked: Ownership) {
+        if let Some(before) = self.ownership.as_ref().filter(|_| self.known) {
+            if asked.rebalance != before.rebalance {
+                tracing::info!(request = asked.rebalance, "rebalancing, as an operator asked for");
+                self.shell.send(Command::Rebalance);
+            }
+            if asked.moves != before.moves {
+                for (address, to) in &asked.moves.to {
+                    tracing::info!(%address, to, "an operator asked for a move");
+                    self.shell.send(Command::Move { address: *address, to: to.clone() });
+                }
+            }
+        }
+        self.ownership = Some(asked);
     }
 
     /// The Secret goes before the option. Without either there is no key, and so no way to talk to other speakers:
@@ -463,7 +503,7 @@ fn apply(world: &mut World, object: &Object) {
         Object::BgpPeer(peer) => {
             world.set_peer(peer.metadata.name.as_deref().unwrap_or_default(), peer.as_ref().try_into());
         }
-        Object::Namespace(_) | Object::Speaker(_) | Object::Memberlist(_) => {}
+        Object::Namespace(_) | Object::Speaker(_) | Object::Memberlist(_) | Object::Ownership(_) => {}
     }
 }
 
@@ -475,6 +515,6 @@ fn delete(world: &mut World, reference: &ObjectRef) {
         ObjectRef::Slice(key) => world.remove_slice(key),
         ObjectRef::BgpConf(_) => world.remove_bgp(),
         ObjectRef::BgpPeer(name) => world.remove_peer(name),
-        ObjectRef::Namespace(_) | ObjectRef::Speaker(_) | ObjectRef::Memberlist => {}
+        ObjectRef::Namespace(_) | ObjectRef::Speaker(_) | ObjectRef::Memberlist | ObjectRef::Ownership => {}
     }
 }

@@ -12,20 +12,24 @@ pub struct Facts {
     pub now: Tick,
     /// Counts commands that the shell has carried out.
     pub commands: u64,
-    /// It only listens yet, as in the time after a start.
-    pub listening: bool,
-    /// The addresses that this node owns, and where it announces them.
+    /// What the lease knows: who lives, who owns what, which acceptors there are.
+    pub view: lease::View,
+    /// The epoch that this node's acceptor has on its disk; without members there is none.
+    pub recorded: lease::Epoch,
+    /// The addresses that this node owns and announces, and where.
     pub owned: BTreeMap<IpAddr, Arc<BTreeSet<String>>>,
-    /// The other speakers that are heard.
-    pub alive: BTreeSet<String>,
-    /// Which live speaker says that it owns an address.
-    pub owners: BTreeMap<IpAddr, String>,
     /// The node's interfaces, their addresses and its gateways.
     pub table: net::Table,
     /// Pools whose interface could not be found here, and why.
     pub unresolved: BTreeMap<String, String>,
     /// Strangers that answered for an address of ours: the latest for each, and when.
     pub conflicts: BTreeMap<IpAddr, (IfIndex, MacAddr, Tick)>,
+    /// Strangers that have an address that this node was to announce for the first time: it is not announced.
+    pub taken: BTreeMap<IpAddr, (IfIndex, MacAddr)>,
+    /// Who answered when this node asked for another one's address.
+    pub probed: BTreeMap<IpAddr, BTreeSet<MacAddr>>,
+    /// Frames that were not sent because the lease of their address was over at that moment.
+    pub withheld: u64,
     /// Why this node does not own an address any more.
     pub lost: BTreeMap<IpAddr, String>,
     /// Heartbeats that were refused, by sender's address and reason, and the last one's time.

@@ -2,7 +2,8 @@
 
 use crate::Options;
 use api::Protocol;
-use api::pool::Interface;
+use api::pool::{Failover, Interface};
+use lease::{Epoch, Partition, Preset};
 use plan::Plan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +14,17 @@ use std::sync::Arc;
 pub enum Command {
     /// This is all that is wanted from now on.
     Apply(Arc<Intent>),
+    /// The confirmed epoch is on disk.
+    Recorded(Epoch),
+    /// Give to other nodes what placement would give them were it done anew.
+    Rebalance,
+    /// Give the address to that node, if this one owns it.
+    Move {
+        /// The address.
+        address: IpAddr,
+        /// The node.
+        to: String,
+    },
     /// Report facts again, also when nothing changed.
     Report,
     /// Say goodbye and end.
@@ -26,6 +38,10 @@ pub struct Intent {
     pub peers: BTreeMap<String, SocketAddr>,
     /// The keys that authenticate heartbeats, the current one first.
     pub keys: Vec<Vec<u8>>,
+    /// Whose grants make an owner.
+    pub acceptors: Epoch,
+    /// How many addresses nodes are to own in relation to others, where it is not 100.
+    pub weights: BTreeMap<String, u32>,
     /// The addresses of the cluster that are announced by layer2.
     pub addresses: BTreeMap<IpAddr, Wanted>,
 }
@@ -46,12 +62,16 @@ pub struct Place {
     pub pool: String,
     /// Its interface.
     pub interface: Interface,
+    /// How fast its addresses get another owner.
+    pub preset: Preset,
+    /// What happens to them without a majority of acceptors.
+    pub partition: Partition,
 }
 
 impl Intent {
     /// The part of a plan that concerns the speakers of layer2.
-    pub fn new(plan: &Plan, keys: Vec<Vec<u8>>, options: &Options) -> Intent {
-        let mut intent = Intent { keys, ..Intent::default() };
+    pub fn new(plan: &Plan, keys: Vec<Vec<u8>>, acceptors: Epoch, options: &Options) -> Intent {
+        let mut intent = Intent { keys, acceptors, weights: plan.weights.clone(), ..Intent::default() };
         for (node, addresses) in &plan.peers {
             // Heartbeats go to the first address of the family that we listen on.
             let reachable = |ip: &&IpAddr| options.bind.is_ipv6() || ip.is_ipv4();
@@ -64,7 +84,19 @@ impl Intent {
             let of_layer2 = plan.addresses.iter().filter(|(_, a)| a.pool.protocol == Protocol::Layer2);
             let wanted = of_layer2.filter_map(|(address, a)| {
                 let interface = a.pool.interface.as_ref()?;
-                let place = || Arc::new(Place { pool: a.pool.name.clone(), interface: interface.clone() });
+                let place = || {
+                    let preset = match a.pool.failover {
+                        Failover::Fast => Preset::Fast,
+                        Failover::Normal => Preset::Normal,
+                        Failover::Relaxed => Preset::Relaxed,
+                    };
+                    let partition = match a.pool.partition {
+                        api::pool::Partition::Available => Partition::Available,
+                        api::pool::Partition::SingleOwner => Partition::SingleOwner,
+                    };
+                    let (pool, interface) = (a.pool.name.clone(), interface.clone());
+                    Arc::new(Place { pool, interface, preset, partition })
+                };
                 let place = places.entry(&a.pool.name).or_insert_with(place).clone();
                 Some((*address, Wanted { place, candidates: a.candidates.clone() }))
             });

@@ -16,6 +16,8 @@ mod facts;
 mod intent;
 mod metrics;
 mod orders;
+mod owners;
+mod record;
 mod shell;
 mod status;
 #[cfg(test)]
@@ -46,7 +48,8 @@ pub struct Options {
     pub control: Option<u16>,
     /// Where metrics and probes are served; `None` serves none.
     pub http: Option<SocketAddr>,
-    /// Where the last snapshot is kept, so that a restart needs no API server; `None` keeps none.
+    /// Where the last snapshot is kept, so that a restart needs no API server, and the epoch that this node confirmed;
+    /// `None` keeps neither.
     pub state: Option<PathBuf>,
 }
 

@@ -3,7 +3,7 @@
 use crate::facts::Facts;
 use crate::intent::Command;
 use crate::shell::Handle;
-use crate::{Error, Options, bgp};
+use crate::{Error, Options, bgp, owners};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -53,6 +53,7 @@ pub(crate) async fn serve(
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/owners", get(who_owns))
         .with_state(Served { shell, facts, bgp, node: options.node.as_str().into() });
     let task = tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
@@ -85,13 +86,20 @@ async fn healthz(State(served): State<Served>) -> (StatusCode, &'static str) {
 
 async fn readyz(State(served): State<Served>) -> (StatusCode, &'static str) {
     let facts = served.facts.borrow().clone();
-    match (facts.commands > 0, facts.listening) {
+    match (facts.commands > 0, facts.view.ready) {
         (false, _) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "nothing to do is known yet: neither objects nor a snapshot could be read\n",
         ),
-        (true, true) => (StatusCode::SERVICE_UNAVAILABLE, "only listening yet, to hear who owns what\n"),
-        (true, false) => (StatusCode::OK, "ok\n"),
+        (true, false) => (StatusCode::SERVICE_UNAVAILABLE, "as an acceptor it is silent for 3 s after its start\n"),
+        (true, true) => (StatusCode::OK, "ok\n"),
+    }
+}
+
+async fn who_owns(State(served): State<Served>) -> impl IntoResponse {
+    match served.fresh().await {
+        Some(facts) => (StatusCode::OK, format!("{:#}\n", owners::document(&facts, &served.node))),
+        None => (StatusCode::SERVICE_UNAVAILABLE, String::new()),
     }
 }
 
@@ -141,8 +149,22 @@ fn text(facts: &Facts, bgp: &bgp::Facts, node: &str) -> String {
     registry.register("responses_sent", "Answers to them", by_ip(|c| c.responses_sent));
     registry.register("gratuitous_sent", "Announcements of the address", by_ip(|c| c.gratuitous_sent));
     registry.register("oxelb_addresses_owned", "Addresses that this node answers for", gauge(facts.owned.len()));
-    registry.register("oxelb_speakers_alive", "Other speakers that are heard", gauge(facts.alive.len()));
+    registry.register("oxelb_speakers_alive", "Other speakers that are heard", gauge(facts.view.alive.len()));
     registry.register("oxelb_conflicts", "Addresses of ours that a stranger answers for", gauge(facts.conflicts.len()));
+    let unanswered = facts.probed.values().filter(|macs| macs.is_empty()).count();
+    let doubled = facts.probed.values().filter(|macs| macs.len() > 1).count();
+    let without = facts.view.owned.values().filter(|o| o.without_majority).count();
+    let epoch = usize::try_from(facts.view.epoch.number).unwrap_or(usize::MAX);
+    let state = [
+        ("oxelb_addresses_taken", "Addresses that a stranger had before they were announced", facts.taken.len()),
+        ("oxelb_probes_unanswered", "Addresses of other nodes that nobody answered for when asked", unanswered),
+        ("oxelb_probes_doubled", "Addresses of other nodes that several hosts answered for when asked", doubled),
+        ("oxelb_addresses_without_majority", "Addresses owned although no majority of acceptors is heard", without),
+        ("oxelb_epoch", "The number of the newest set of acceptors that is known", epoch),
+    ];
+    for (name, help, value) in state {
+        registry.register(name, help, gauge(value));
+    }
     let c = &facts.counters;
     registry.register("oxelb_frames_ignored", "Frames that were none of our business", counter(c.ignored));
     registry.register("oxelb_frames_malformed", "Frames that were not what they said", counter(c.malformed));
@@ -152,6 +174,8 @@ fn text(facts: &Facts, bgp: &bgp::Facts, node: &str) -> String {
         "Frames that were not sent because the queue was full",
         counter(c.dropped),
     );
+    let withheld = counter(facts.withheld);
+    registry.register("oxelb_frames_withheld", "Frames that were not sent because the lease had ended", withheld);
     let rejected = Family::<Rejected, Counter>::default();
     for ((from, reason), (count, _)) in &facts.rejected {
         rejected.get_or_create(&Rejected { from: from.to_string(), reason: reason.clone() }).inc_by(*count);

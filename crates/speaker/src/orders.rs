@@ -3,7 +3,7 @@
 use net::Waker;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
-/// Orders that may wait; each replaces the one before, so more would only be older.
+/// Orders that may wait; most replace the one before, so more would only be older.
 const WAITING: usize = 8;
 
 /// The end of those who give orders.
@@ -24,6 +24,13 @@ impl<C> Orders<C> {
     pub(crate) fn new(waker: Waker) -> (Orders<C>, Receiver<C>) {
         let (queue, given) = sync_channel(WAITING);
         (Orders { queue, waker }, given)
+    }
+
+    /// Waits for room. Only for threads that have nothing else to do.
+    pub(crate) fn send_when_free(&self, order: C) {
+        // Who is gone needs no orders.
+        let _ = self.queue.send(order);
+        self.waker.wake();
     }
 
     /// False when the thread is too busy or gone: what matters is sent again later.

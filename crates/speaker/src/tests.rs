@@ -6,6 +6,7 @@ use crate::status::Status;
 use crate::{Options, warnings};
 use api::{Eip, Node, Pool, Service};
 use engine::{IfIndex, MacAddr, Tick};
+use lease::{Epoch, Owned, View};
 use plan::World;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -61,7 +62,7 @@ fn world() -> World {
 
 #[test]
 fn an_intent_holds_the_addresses_of_layer2_and_the_other_nodes() {
-    let intent = Intent::new(&plan::plan(&world()), vec![b"k".to_vec()], &options());
+    let intent = Intent::new(&plan::plan(&world()), vec![b"k".to_vec()], Epoch::new(1, ["n1"]), &options());
     assert_eq!(intent.addresses.keys().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.100"]);
     let peers: Vec<_> = intent.peers.iter().map(|(n, a)| format!("{n} {a}")).collect();
     assert_eq!(peers, ["n2 10.0.0.2:7946"], "not this node, and an address of the family that is listened on");
@@ -71,7 +72,7 @@ fn an_intent_holds_the_addresses_of_layer2_and_the_other_nodes() {
 fn without_layer2_nothing_is_announced_and_the_pool_is_named() {
     let options = Options { layer2: false, ..options() };
     let plan = plan::plan(&world());
-    assert!(Intent::new(&plan, vec![], &options).addresses.is_empty());
+    assert!(Intent::new(&plan, vec![], Epoch::default(), &options).addresses.is_empty());
     let pools = [pool("l2", json!({"address": "10.0.0.100-10.0.0.109", "protocol": "layer2", "interface": "eth0"}))];
     let found = warnings::find(&pools, &plan, &Facts::default(), &options, None);
     assert!(found[0].message.contains("no registered speaker:[layer2] eip:[l2]"), "{found:?}");
@@ -115,15 +116,59 @@ fn a_stranger_that_answers_is_named_with_its_mac() {
     assert_eq!(warnings::find(&[], &plan::plan(&world()), &facts, &options(), None), [], "it was not seen again");
 }
 
+/// Of a speaker that has started, and knows these acceptors.
+fn started(members: &[&str]) -> Facts {
+    let view = View { ready: true, members: Epoch::new(1, members.iter().copied()).members, ..View::default() };
+    Facts { commands: 1, view, ..Facts::default() }
+}
+
+fn reasons(facts: &Facts) -> Vec<String> {
+    let found = warnings::find(&[], &plan::plan(&world()), facts, &options(), None);
+    found.into_iter().map(|w| w.reason).collect()
+}
+
 #[test]
 fn a_node_that_hears_no_other_says_which_port_may_be_blocked() {
-    let mut facts = Facts { commands: 1, ..Facts::default() };
-    let plan = plan::plan(&world());
-    let found = warnings::find(&[], &plan, &facts, &options(), None);
+    let mut facts = started(&["n1"]);
+    let found = warnings::find(&[], &plan::plan(&world()), &facts, &options(), None);
     assert_eq!(found[0].reason, "HearsNobody");
     assert!(found[0].message.contains("UDP port 7946"), "{found:?}");
-    facts.alive.insert("n2".to_owned());
-    assert_eq!(warnings::find(&[], &plan, &facts, &options(), None), []);
+    facts.view.blocked = true;
+    assert_eq!(reasons(&facts), ["PortBlocked"], "others answer for addresses, so they are there");
+    facts = started(&["n1"]);
+    facts.view.alive.insert("n2".to_owned());
+    assert!(reasons(&facts).is_empty());
+}
+
+#[test]
+fn what_keeps_speakers_from_agreeing_is_named() {
+    let mut facts = started(&[]);
+    facts.view.alive.insert("n2".to_owned());
+    assert_eq!(reasons(&facts), ["NoAcceptors"]);
+    facts.view.members.insert("n2".to_owned());
+    facts.view.lost_record = true;
+    facts.view.refused_epoch = Some(Epoch::new(2, ["n1"]).id());
+    let owned = Owned { since: Tick::ZERO, until: Tick::ZERO, without_majority: true };
+    facts.view.owned.insert("10.0.0.100".parse().unwrap(), owned);
+    assert_eq!(reasons(&facts), ["EpochRefused", "RecordLost", "WithoutMajority"]);
+}
+
+#[test]
+fn addresses_that_nobody_or_several_answer_for_are_named_while_another_node_owns_them() {
+    let mut facts = started(&["n1"]);
+    facts.view.alive.insert("n2".to_owned());
+    let ip = "10.0.0.100".parse().unwrap();
+    facts.probed.insert(ip, Default::default());
+    assert!(reasons(&facts).is_empty(), "nobody owns it");
+    facts.view.owners.insert(ip, "n2".into());
+    assert_eq!(reasons(&facts), ["NotAnswered"]);
+    facts.probed.insert(ip, [MacAddr([2, 0, 0, 0, 0, 1])].into());
+    assert!(reasons(&facts).is_empty());
+    facts.probed.insert(ip, [MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2])].into());
+    assert_eq!(reasons(&facts), ["AnsweredTwice"]);
+    facts.probed.clear();
+    facts.taken.insert(ip, (IfIndex(2), MacAddr([2, 0, 0, 0, 0, 9])));
+    assert_eq!(reasons(&facts), ["AddressTaken"]);
 }
 
 #[test]

@@ -63,20 +63,97 @@ pub(crate) fn find(
     for ((from, reason), _) in facts.rejected.iter().filter(|(_, (_, at))| lasts(at)) {
         found.insert(warning("HeartbeatsRejected", None, format!("heartbeats from {from} are refused: {reason}")));
     }
-    let peers = plan.peers.keys().filter(|node| **node != options.node);
-    let peers: Vec<&str> = peers.map(String::as_str).collect();
-    if facts.alive.is_empty() && !peers.is_empty() && facts.commands > 0 && !facts.listening {
-        let port = options.bind.port();
-        let shown = peers.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+    for (address, (on, mac)) in &facts.taken {
+        let pool = plan.addresses.get(address).map(|a| a.pool.name.as_str());
+        let on = facts.table.name_of(*on);
         let message = format!(
-            "no heartbeat comes from {shown} or any other node, so this node takes every address that it may: if speakers run there, let UDP port {port} through between nodes"
+            "{mac} on {on} has {address}, so it is not announced; find that host and take the address from it, or add {address} to spec.exclude"
         );
-        found.insert(warning("HearsNobody", None, message));
+        found.insert(warning("AddressTaken", pool, message));
     }
+    found.extend(of_probes(plan, facts));
+    found.extend(of_acceptors(plan, facts, options));
     if plan.notes.contains(&Note::AllNodesExcluded) {
         found.insert(warning("AllNodesExcluded", None, Note::AllNodesExcluded.to_string()));
     }
     found.into_iter().collect()
+}
+
+/// What the wire said when this node asked for addresses of others.
+fn of_probes(plan: &Plan, facts: &Facts) -> Vec<Warning> {
+    let mut found = Vec::new();
+    for (address, macs) in &facts.probed {
+        let Some(owner) = facts.view.owners.get(address) else { continue };
+        let pool = plan.addresses.get(address).map(|a| a.pool.name.as_str());
+        let macs: Vec<String> = macs.iter().map(ToString::to_string).collect();
+        match macs.len() {
+            0 => {
+                let message = format!(
+                    "nobody answers for {address} when this node asks, although {owner} owns it: look at the link and the switch between them"
+                );
+                found.push(warning("NotAnswered", pool, message));
+            }
+            1 => {}
+            _ => {
+                let message = format!(
+                    "several hosts answer for {address}, which {owner} owns: {}; find the others and take the address from them",
+                    macs.join(", ")
+                );
+                found.push(warning("AnsweredTwice", pool, message));
+            }
+        }
+    }
+    found
+}
+
+/// What keeps speakers from agreeing on owners.
+fn of_acceptors(plan: &Plan, facts: &Facts, options: &Options) -> Vec<Warning> {
+    let mut found = Vec::new();
+    let (view, port) = (&facts.view, options.bind.port());
+    let peers = plan.peers.keys().filter(|node| **node != options.node);
+    let peers: Vec<&str> = peers.map(String::as_str).collect();
+    if facts.commands == 0 || !view.ready || peers.is_empty() {
+        return found;
+    }
+    let shown = peers.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+    if view.blocked {
+        let message = format!(
+            "no heartbeat comes from {shown} or any other node, but the segment is not empty: this node takes nothing that it does not own; let UDP port {port} through between nodes"
+        );
+        found.push(warning("PortBlocked", None, message));
+    } else if view.alive.is_empty() {
+        let message = format!(
+            "no heartbeat comes from {shown} or any other node: if speakers run there, let UDP port {port} through between nodes"
+        );
+        found.push(warning("HearsNobody", None, message));
+    }
+    if view.members.is_empty() && options.layer2 {
+        let message = format!(
+            "no acceptors are named, so no node owns an address: the controller names them in the ConfigMap {}; in a folder without a controller, write it",
+            api::keys::OWNERSHIP
+        );
+        found.push(warning("NoAcceptors", None, message));
+    }
+    let without = view.owned.iter().filter(|(_, o)| o.without_majority).count();
+    if without > 0 {
+        let members = view.members.iter().cloned().collect::<Vec<_>>().join(", ");
+        let message = format!(
+            "{without} addresses are owned although no majority of the acceptors ({members}) is heard: were the network cut between this node and them, another node could answer too"
+        );
+        found.push(warning("WithoutMajority", None, message));
+    }
+    if view.lost_record {
+        let message = "the record of the acceptors' epoch is gone from this node's disk: it grants nothing until the controller has taken it out of the acceptors and added it anew";
+        found.push(warning("RecordLost", None, message.to_owned()));
+    }
+    if let Some(epoch) = view.refused_epoch {
+        let message = format!(
+            "the epoch {epoch} of the acceptors was refused: it has the number of another one, or exchanges members by one step; correct the ConfigMap {}, or type oxelb acceptors reset",
+            api::keys::OWNERSHIP
+        );
+        found.push(warning("EpochRefused", None, message));
+    }
+    found
 }
 
 fn warning(reason: &str, pool: Option<&str>, message: String) -> Warning {

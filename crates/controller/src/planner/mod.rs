@@ -11,6 +11,7 @@
 
 mod writes;
 
+use crate::acceptors::Acceptors;
 use crate::announced::{self, Report, Reports};
 use crate::metrics::PoolCounts;
 use crate::pools::{Known, READY};
@@ -51,6 +52,7 @@ pub struct Planner {
     nodes: BTreeMap<String, Vec<IpAddr>>,
     reports: Reports,
     memberlist: Memberlist,
+    acceptors: Acceptors,
     synced: bool,
     services_changed: bool,
     /// Services whose EndpointSlices have all been read.
@@ -105,6 +107,7 @@ enum Job {
     Pool(String),
     Finalizer(String),
     Memberlist,
+    Ownership,
 }
 
 /// Names a write that is on its way.
@@ -118,6 +121,8 @@ pub enum Ticket {
     Finalizer(String),
     /// Of the Secret.
     Memberlist,
+    /// Of the ConfigMap with the acceptors.
+    Ownership,
     /// Of an event.
     Event(Box<Write>),
 }
@@ -137,7 +142,7 @@ impl Ticket {
         match self {
             Ticket::Service(_, ticket) => ticket.decision.is_none(),
             Ticket::Event(_) => true,
-            Ticket::Pool(_) | Ticket::Finalizer(_) | Ticket::Memberlist => false,
+            Ticket::Pool(_) | Ticket::Finalizer(_) | Ticket::Memberlist | Ticket::Ownership => false,
         }
     }
 
@@ -147,6 +152,7 @@ impl Ticket {
             Ticket::Service(..) => "service",
             Ticket::Pool(_) | Ticket::Finalizer(_) => "eip",
             Ticket::Memberlist => "secret",
+            Ticket::Ownership => "configmap",
             Ticket::Event(_) => "event",
         }
     }
@@ -161,6 +167,7 @@ impl Default for Planner {
             nodes: BTreeMap::new(),
             reports: Reports::default(),
             memberlist: Memberlist::Missing,
+            acceptors: Acceptors::default(),
             synced: false,
             services_changed: false,
             sliced: BTreeSet::new(),
@@ -228,12 +235,14 @@ impl Planner {
                 if self.nodes.insert(node.name.clone(), node.addresses.clone()).as_ref() != Some(&node.addresses) {
                     self.reserve();
                 }
+                self.acceptors.set_node(&node);
                 self.world.set_node(node);
             }
             Object::Slice(slice) => self.world.set_slice(slice),
             Object::Namespace(namespace) => self.ipam.set_namespace(&namespace.name, namespace.labels),
             Object::Speaker(speaker) => {
                 let node = speaker.metadata.name.clone().unwrap_or_default();
+                self.acceptors.set_speaker(now, &speaker);
                 if !self.reports.set(&node, Report::from(&*speaker)) {
                     return;
                 }
@@ -241,6 +250,10 @@ impl Planner {
                 self.all_pools_changed();
             }
             Object::Memberlist(_) => self.memberlist = Memberlist::There,
+            Object::Ownership(read) => {
+                self.acceptors.set(read);
+                return;
+            }
             // Not asked for: they give no addresses.
             Object::BgpConf(_) | Object::BgpPeer(_) => return,
         }
@@ -269,6 +282,7 @@ impl Planner {
             }
             ObjectRef::Node(name) => {
                 self.nodes.remove(&name);
+                self.acceptors.remove_node(&name);
                 self.world.remove_node(&name);
                 self.reserve();
             }
@@ -276,10 +290,12 @@ impl Planner {
             ObjectRef::Namespace(name) => self.ipam.remove_namespace(&name),
             ObjectRef::Speaker(node) => {
                 self.reports.remove(&node);
+                self.acceptors.remove_speaker(&node);
                 self.reserve();
                 self.all_pools_changed();
             }
             ObjectRef::Memberlist => self.memberlist = Memberlist::Missing,
+            ObjectRef::Ownership => self.acceptors.unset(),
             ObjectRef::BgpConf(_) | ObjectRef::BgpPeer(_) => return,
         }
         self.look(now);
@@ -442,7 +458,8 @@ impl Planner {
             return Some(Tick::ZERO);
         }
         let pools = self.pool_turns.values().filter(|t| t.dirty && !t.in_flight).map(|t| t.not_before);
-        pools.chain(self.look_at).chain(self.refused.values().copied()).min()
+        let timed = [self.look_at, self.acceptors.deadline()].into_iter().flatten();
+        pools.chain(timed).chain(self.refused.values().copied()).min()
     }
 
     /// Pools, and Services with and without addresses, for metrics.
@@ -461,6 +478,11 @@ impl Planner {
         let has = |s: &&Service| s.condition(keys::ADDRESS_ASSIGNED).is_some_and(|c| c.status == "True");
         let assigned = served().filter(has).count();
         (self.pools.keys().filter_map(of).collect(), assigned, served().count() - assigned)
+    }
+
+    /// How many acceptors there are, and the number of their set.
+    pub fn acceptors(&self) -> (usize, u64) {
+        self.acceptors.counts()
     }
 
     /// How many events were dropped because too many waited.

@@ -26,6 +26,14 @@ impl Planner {
                 None => drop(self.refused.insert(Job::Memberlist, now + REFUSED)),
             }
         }
+        if !self.refused.contains_key(&Job::Ownership)
+            && let Some(step) = self.acceptors.step(now)
+        {
+            let members: Vec<&String> = step.write.members.iter().collect();
+            info!(epoch = step.write.epoch, ?members, why = step.why, "the acceptors change");
+            let (read, write) = (step.read.map(Box::new), Box::new(step.write));
+            return Some((Ticket::Ownership, Write::Ownership { read, write }));
+        }
         while let Some(key) = self.urgent.pop() {
             if let Some(found) = self.service_write(key) {
                 return Some(found);
@@ -56,7 +64,7 @@ impl Planner {
             match job {
                 Job::Service(key) => self.urgent.push(key),
                 Job::Pool(name) => self.pool_changed(&name),
-                Job::Finalizer(_) | Job::Memberlist => {}
+                Job::Finalizer(_) | Job::Memberlist | Job::Ownership => {}
             }
         }
     }
@@ -191,6 +199,15 @@ impl Planner {
                     self.refused.insert(Job::Memberlist, now + REFUSED);
                 }
             },
+            Ticket::Ownership => {
+                self.acceptors.done(result.is_ok());
+                if let Err(WriteError::Refused(why)) = result {
+                    warn!(
+                        "the ConfigMap oxelb-ownership, which names the acceptors, could not be written: {why}; check the RBAC of deploy/openelb.yaml"
+                    );
+                    self.refused.insert(Job::Ownership, now + REFUSED);
+                }
+            }
             Ticket::Event(event) => match result {
                 Err(WriteError::Unavailable(_)) if self.events.len() < EVENTS => self.events.push_front(*event),
                 Err(WriteError::Unavailable(_)) => self.dropped_events += 1,

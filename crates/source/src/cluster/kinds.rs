@@ -4,7 +4,7 @@ use super::reach::Report;
 use super::watch::{Kind, Step, watch};
 use crate::changes::Told;
 use crate::types::{Event, Namespace, Object, ObjectRef};
-use api::{BgpConf, BgpPeer, Eip, Node, Scope, Service, ServiceKey, Speaker, keys};
+use api::{BgpConf, BgpPeer, Eip, Node, Ownership, Scope, Service, ServiceKey, Speaker, keys};
 use futures::StreamExt;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1 as core;
@@ -144,4 +144,9 @@ pub(crate) fn memberlist(data: Option<BTreeMap<String, ByteString>>) -> Option<O
     all.extend(data.into_values().map(|key| key.0));
     all.retain(|key| !key.is_empty());
     (!all.is_empty()).then_some(Object::Memberlist(all))
+}
+
+/// The ConfigMap `oxelb-ownership`.
+pub(crate) fn ownership(data: Option<BTreeMap<String, String>>) -> Object {
+    Object::Ownership(Ownership::read(&data.unwrap_or_default()).map_err(|e| e.to_string()))
 }

@@ -83,6 +83,11 @@ impl Cluster {
             let reduce = |o: core::Secret| kinds::memberlist(o.data);
             tasks.follow::<core::Secret>("secrets", namespace, Some(one), |_| ObjectRef::Memberlist, reduce);
         }
+        if interest.ownership {
+            let (namespace, one) = (Some(&*interest.namespace), format!("metadata.name={}", keys::OWNERSHIP));
+            let reduce = |o: core::ConfigMap| Some(kinds::ownership(o.data));
+            tasks.follow::<core::ConfigMap>("configmaps", namespace, Some(one), |_| ObjectRef::Ownership, reduce);
+        }
         if interest.slices {
             tasks.kinds.push(slices::KIND);
             tasks.spawn(slices::follow(tasks.client.clone(), tasks.outlet.clone(), needs));

@@ -3,11 +3,11 @@
 use super::connect::text;
 use crate::changes::hash;
 use crate::types::{ObjectRef, ServicePatch, Write, WriteError};
-use api::{BgpConf, BgpPeer, Condition, Eip, EipStatus, Speaker, SpeakerStatus, keys};
+use api::{BgpConf, BgpPeer, Condition, Eip, EipStatus, Ownership, Speaker, SpeakerStatus, keys};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::events::v1 as events;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{GetParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::Request;
 use kube::{Client, Resource};
 use serde::Deserialize;
@@ -26,6 +26,7 @@ pub(super) async fn write(client: &Client, namespace: &str, write: Write) -> Res
         Write::PoolStatus { name, status } => pool_status(client, &name, *status).await,
         Write::PoolFinalizer { name } => pool_finalizer(client, &name).await,
         Write::Memberlist { key } => memberlist(client, namespace, &key).await,
+        Write::Ownership { read, write } => ownership(client, namespace, read.as_deref(), &write).await,
         Write::Speaker { node, status } => speaker(client, &node, *status).await,
         Write::BgpConfStatus { node, status } => {
             let entry = status.map(|s| json!({ "nodesConfStatus": { &node: s } }));
@@ -104,6 +105,34 @@ async fn memberlist(client: &Client, namespace: &str, key: &[u8]) -> Result<Opti
         Err(WriteError::Conflict) => Ok(None),
         other => other,
     }
+}
+
+/// Another write may have come between reading and this one, also since it was looked at: the API server checks that
+/// by the version.
+async fn ownership(
+    client: &Client,
+    namespace: &str,
+    read: Option<&Ownership>,
+    write: &Ownership,
+) -> Result<Option<String>, WriteError> {
+    let path = core::ConfigMap::url_path(&(), Some(namespace));
+    let name = keys::OWNERSHIP;
+    let Some(read) = read else {
+        let mut map = core::ConfigMap { data: Some(write.data()), ..core::ConfigMap::default() };
+        map.metadata.name = Some(name.to_owned());
+        return create(client, path, &map).await;
+    };
+    let request = Request::new(path);
+    let get = request.get(name, &GetParams::default()).map_err(refused)?;
+    let mut map = send::<core::ConfigMap>(client, get).await?;
+    if Ownership::read(&map.data.unwrap_or_default()).as_ref() != Ok(read) {
+        return Err(WriteError::Conflict);
+    }
+    map.data = Some(write.data());
+    map.metadata.managed_fields = None;
+    let body = serde_json::to_vec(&map).map_err(refused)?;
+    let put = request.replace(name, &PostParams::default(), body).map_err(refused)?;
+    Ok(send::<Versioned>(client, put).await?.metadata.resource_version)
 }
 
 async fn speaker(client: &Client, node: &str, mut status: SpeakerStatus) -> Result<Option<String>, WriteError> {

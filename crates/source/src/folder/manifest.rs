@@ -20,6 +20,7 @@ pub(super) enum Manifest {
     Node(Box<core::Node>),
     Namespace(Box<core::Namespace>),
     Memberlist(Box<core::Secret>),
+    Ownership(Box<core::ConfigMap>),
     BgpConf(Box<BgpConf>),
     BgpPeer(Box<BgpPeer>),
 }
@@ -36,6 +37,7 @@ impl Manifest {
             Manifest::Node(o) => ObjectRef::Node(name(&o.metadata)),
             Manifest::Namespace(o) => ObjectRef::Namespace(name(&o.metadata)),
             Manifest::Memberlist(_) => ObjectRef::Memberlist,
+            Manifest::Ownership(_) => ObjectRef::Ownership,
             Manifest::BgpConf(o) => ObjectRef::BgpConf(name(&o.metadata)),
             Manifest::BgpPeer(o) => ObjectRef::BgpPeer(name(&o.metadata)),
         }
@@ -125,6 +127,7 @@ fn object(text: &str, before: u64, parsed: &mut Parsed) -> Result<(), String> {
         ("", "Node") => Manifest::Node(yaml(text, before)?),
         ("", "Namespace") => Manifest::Namespace(yaml(text, before)?),
         ("", "Secret") if name == keys::MEMBERLIST_SECRET => Manifest::Memberlist(yaml(text, before)?),
+        ("", "ConfigMap") if name == keys::OWNERSHIP => Manifest::Ownership(yaml(text, before)?),
         ("network.kubesphere.io", "BgpConf") => Manifest::BgpConf(value(text, before, first)?),
         ("network.kubesphere.io", "BgpPeer") => Manifest::BgpPeer(value(text, before, first)?),
         _ => {
@@ -157,6 +160,7 @@ fn clean(manifest: &mut Manifest) {
         Manifest::Node(o) => &mut o.metadata,
         Manifest::Namespace(o) => &mut o.metadata,
         Manifest::Memberlist(o) => &mut o.metadata,
+        Manifest::Ownership(o) => &mut o.metadata,
         Manifest::BgpConf(o) => &mut o.metadata,
         Manifest::BgpPeer(o) => &mut o.metadata,
     };

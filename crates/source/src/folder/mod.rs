@@ -99,6 +99,16 @@ impl Folder {
                 let there = view.manifest(reference).is_some() || view.status(reference).is_some();
                 Ok((!there).then_some(Status::Memberlist(key)))
             }),
+            Write::Ownership { read, write } => self.change(&ObjectRef::Ownership, |view, reference| {
+                let there = match view.object(reference, api::Scope::default()) {
+                    Some(Object::Ownership(Ok(there))) => Some(there),
+                    _ => None,
+                };
+                if there.as_ref() != read.as_deref() {
+                    return Err(WriteError::Conflict);
+                }
+                Ok(Some(Status::Ownership(*write)))
+            }),
             Write::BgpConfStatus { node, status } => {
                 self.change(&ObjectRef::BgpConf(api::keys::BGP_CONF.to_owned()), |view, reference| {
                     view.manifest(reference).ok_or(WriteError::Gone)?;
@@ -287,6 +297,7 @@ impl Reader {
             Object::Namespace(_) => self.interest.namespaces,
             Object::Speaker(_) => self.interest.speakers,
             Object::Memberlist(_) => self.interest.memberlist,
+            Object::Ownership(_) => self.interest.ownership,
             Object::BgpConf(_) | Object::BgpPeer(_) => self.interest.bgp,
         }
     }

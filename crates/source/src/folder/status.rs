@@ -6,7 +6,7 @@ use crate::cluster::{kinds, stamp};
 use crate::types::{Object, ObjectRef, ServicePatch};
 use api::bgp_conf::BgpConfStatus;
 use api::bgp_peer::BgpPeerStatus;
-use api::{EipStatus, Scope, ServiceKey, Speaker, SpeakerStatus, keys};
+use api::{EipStatus, Ownership, Scope, ServiceKey, Speaker, SpeakerStatus, keys};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
@@ -26,6 +26,7 @@ pub(super) enum Status {
     Pool(EipStatus),
     Speaker(SpeakerStatus),
     Memberlist(Vec<u8>),
+    Ownership(Ownership),
     BgpConf(BgpConfStatus),
     BgpPeer(BgpPeerStatus),
 }
@@ -39,7 +40,7 @@ struct Document<S> {
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<S>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<BTreeMap<String, ByteString>>,
+    data: Option<BTreeMap<String, serde_json::Value>>,
 }
 
 /// The name of the status file of an object; `None` for those that have none.
@@ -49,6 +50,7 @@ pub(super) fn file_name(reference: &ObjectRef) -> Option<String> {
         ObjectRef::Service(ServiceKey { namespace, name }) => format!("Service.{namespace}.{name}.yaml"),
         ObjectRef::Speaker(name) => format!("Speaker.{name}.yaml"),
         ObjectRef::Memberlist => "Secret.memberlist.yaml".to_owned(),
+        ObjectRef::Ownership => format!("ConfigMap.{}.yaml", keys::OWNERSHIP),
         ObjectRef::BgpConf(name) => format!("BgpConf.{name}.yaml"),
         ObjectRef::BgpPeer(name) => format!("BgpPeer.{name}.yaml"),
         ObjectRef::Node(_) | ObjectRef::Slice(_) | ObjectRef::Namespace(_) => return None,
@@ -66,6 +68,7 @@ pub(super) fn reference(file: &str) -> Option<ObjectRef> {
         "Speaker" => Some(ObjectRef::Speaker(name.to_owned())),
         "BgpConf" => Some(ObjectRef::BgpConf(name.to_owned())),
         "BgpPeer" => Some(ObjectRef::BgpPeer(name.to_owned())),
+        "ConfigMap" if name == keys::OWNERSHIP => Some(ObjectRef::Ownership),
         "Secret" if name == keys::MEMBERLIST_SECRET => Some(ObjectRef::Memberlist),
         _ => None,
     }
@@ -91,7 +94,13 @@ pub(super) fn parse(reference: &ObjectRef, text: &str) -> Result<Status, String>
         ObjectRef::BgpPeer(_) => yaml(text)?.status.map(Status::BgpPeer).ok_or_else(missing),
         ObjectRef::Memberlist => {
             let key = yaml::<()>(text)?.data.and_then(|mut data| data.remove(keys::MEMBERLIST_KEY));
-            key.map(|key| Status::Memberlist(key.0)).ok_or_else(missing)
+            let key = key.map(serde_json::from_value::<ByteString>).ok_or_else(missing)?.map_err(|e| e.to_string())?;
+            Ok(Status::Memberlist(key.0))
+        }
+        ObjectRef::Ownership => {
+            let data = yaml::<()>(text)?.data.unwrap_or_default();
+            let data = data.into_iter().map(|(k, v)| (k, v.as_str().map_or_else(|| v.to_string(), str::to_owned)));
+            Ownership::read(&data.collect()).map(Status::Ownership).map_err(|e| e.to_string())
         }
         other => Err(format!("{other} has no status")),
     }
@@ -103,7 +112,7 @@ pub(super) fn text(reference: &ObjectRef, status: &Status) -> Result<String, Str
         (api_version, kind): (impl ToString, impl ToString),
         metadata: ObjectMeta,
         status: Option<S>,
-        data: Option<BTreeMap<String, ByteString>>,
+        data: Option<BTreeMap<String, serde_json::Value>>,
     ) -> Result<String, String> {
         let document =
             Document { api_version: api_version.to_string(), kind: kind.to_string(), metadata, status, data };
@@ -129,8 +138,13 @@ pub(super) fn text(reference: &ObjectRef, status: &Status) -> Result<String, Str
             yaml((api::BgpPeer::api_version(&()), api::BgpPeer::kind(&())), named(name), Some(status), None)
         }
         (ObjectRef::Memberlist, Status::Memberlist(key)) => {
-            let data = [(keys::MEMBERLIST_KEY.to_owned(), ByteString(key.clone()))].into();
+            let key = serde_json::to_value(ByteString(key.clone())).map_err(|e| e.to_string())?;
+            let data = [(keys::MEMBERLIST_KEY.to_owned(), key)].into();
             yaml::<()>(("v1", "Secret"), named(keys::MEMBERLIST_SECRET), None, Some(data))
+        }
+        (ObjectRef::Ownership, Status::Ownership(ownership)) => {
+            let data = ownership.data().into_iter().map(|(k, v)| (k, v.into())).collect();
+            yaml::<()>(("v1", "ConfigMap"), named(keys::OWNERSHIP), None, Some(data))
         }
         (other, _) => Err(format!("{other} has no such status")),
     }
@@ -152,6 +166,9 @@ pub(super) fn object(
                 Some(kinds::speaker(speaker))
             }
             (ObjectRef::Memberlist, Some(Status::Memberlist(key))) => Some(Object::Memberlist(vec![key.clone()])),
+            (ObjectRef::Ownership, Some(Status::Ownership(ownership))) => {
+                Some(Object::Ownership(Ok(ownership.clone())))
+            }
             _ => None,
         };
     };
@@ -169,12 +186,24 @@ pub(super) fn object(
         Manifest::Namespace(namespace) => Some(kinds::namespace((**namespace).clone())),
         Manifest::BgpConf(conf) => kinds::bgp_conf((**conf).clone()),
         Manifest::BgpPeer(peer) => kinds::bgp_peer((**peer).clone()),
+        Manifest::Ownership(map) => Some(ownership(map, status)),
         Manifest::Memberlist(secret) => {
             let mut data = secret.data.clone().unwrap_or_default();
             let text = secret.string_data.clone().unwrap_or_default();
             data.extend(text.into_iter().map(|(name, text)| (name, ByteString(text.into_bytes()))));
             kinds::memberlist(Some(data))
         }
+    }
+}
+
+/// The manifest is where it begins; what was made of it since has a higher number.
+fn ownership(map: &core::ConfigMap, status: Option<&Status>) -> Object {
+    let written = kinds::ownership(map.data.clone());
+    match (status, &written) {
+        (Some(Status::Ownership(since)), Object::Ownership(Ok(begin))) if since.epoch >= begin.epoch => {
+            Object::Ownership(Ok(since.clone()))
+        }
+        _ => written,
     }
 }
 

@@ -73,7 +73,7 @@ async fn answer(
     (&mut stream).take(QUESTION).read_to_string(&mut question).await?;
     let bgp = bgp.fresh().await;
     let shell = shell.borrow().clone();
-    let ready = shell.commands > 0 && !shell.listening;
+    let ready = shell.commands > 0 && shell.view.ready;
     let text = match say(&question, ready, &bgp) {
         Ok(text) => format!("0\n{text}"),
         Err(text) => format!("1\n{text}\n"),

@@ -1,0 +1,242 @@
+//! Between `lease` and `l2`: what this node may own, where it answers for what it owns, and what is asked on the wire.
+
+use super::questions::{Gateway, Outcome, Subject, Why};
+use super::{LOOK_AGAIN, SELF_PROBE, Shell};
+use api::pool::Interface;
+use engine::{Engine, IfIndex, Tick};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a stranger is looked for before an address is announced for the first time, after RFC 5227 §2.1.1.
+const FIRST_USE: (u8, Duration) = (3, Duration::from_millis(20));
+/// How another node's address is asked for: twice, because packets get lost.
+const PROBE: (u8, Duration) = (2, Duration::from_millis(500));
+
+impl Shell {
+    pub(super) fn configure(&mut self, now: Tick) {
+        // Without a link nobody would hear this node, whatever heartbeats on another interface say.
+        let up = |on: &IfIndex| self.facts.table.links.get(on).is_some_and(|l| l.up);
+        let unable = |interface: &Interface| match self.resolved.get(interface) {
+            Some(Ok(on)) => !on.iter().any(up),
+            Some(Err(_)) | None => true,
+        };
+        let wanted = &self.intent.addresses;
+        let unresolved = |w: &crate::intent::Wanted| {
+            Some((w.place.pool.clone(), self.resolved.get(&w.place.interface)?.as_ref().err()?.clone()))
+        };
+        self.facts.unresolved = wanted.values().filter_map(unresolved).collect();
+        let address = |w: &crate::intent::Wanted| lease::Address {
+            candidates: w.candidates.clone(),
+            preset: w.place.preset,
+            partition: w.place.partition,
+        };
+        let config = lease::Config {
+            node: self.node.clone(),
+            peers: self.intent.peers.iter().map(|(node, to)| (node.clone(), vec![*to])).collect(),
+            keys: self.intent.keys.iter().map(|k| lease::Key::new(k.clone())).collect(),
+            epoch: self.intent.acceptors.clone(),
+            addresses: wanted.iter().map(|(ip, w)| (*ip, address(w))).collect(),
+            unable: wanted.iter().filter(|(_, w)| unable(&w.place.interface)).map(|(ip, _)| *ip).collect(),
+            elsewhere: BTreeSet::new(),
+            weights: self.intent.weights.clone(),
+        };
+        self.lease.handle(now, lease::Input::Configure(Box::new(config)));
+    }
+
+    /// Tells `l2` what this node answers for, and where; and what it only watches.
+    pub(super) fn announce_where(&mut self, now: Tick) {
+        let mut addresses: BTreeMap<IpAddr, BTreeSet<IfIndex>> = BTreeMap::new();
+        let mut watched = BTreeMap::new();
+        for (ip, wanted) in &self.intent.addresses {
+            if let Some(Ok(on)) = self.resolved.get(&wanted.place.interface) {
+                watched.insert(*ip, on.clone());
+                if self.lease.owned().contains(ip) && !self.unproven.contains_key(ip) {
+                    addresses.insert(*ip, on.clone());
+                }
+            }
+        }
+        let name = |on: &IfIndex| self.facts.table.name_of(*on);
+        let mut shared: BTreeMap<&BTreeSet<IfIndex>, Arc<BTreeSet<String>>> = BTreeMap::new();
+        let mut names = |on| shared.entry(on).or_insert_with_key(|on| Arc::new(on.iter().map(name).collect())).clone();
+        self.facts.owned = addresses.iter().map(|(ip, on)| (*ip, names(on))).collect();
+        self.facts.conflicts.retain(|ip, _| addresses.contains_key(ip));
+        self.l2.handle(now, l2::Input::Addresses(addresses));
+        self.l2.handle(now, l2::Input::Watch(watched));
+        self.news = true;
+    }
+
+    pub(super) fn lease_effects(&mut self, now: Tick) {
+        let mut moved = false;
+        while let Some(effect) = self.lease.poll() {
+            match effect {
+                // Not sent is not heard: the other side counts on that.
+                lease::Effect::Send { to, bytes } => drop(self.udp.send(&bytes, to)),
+                lease::Effect::Own(ip) => {
+                    self.facts.lost.remove(&ip);
+                    if !self.lease.used(ip) {
+                        self.unproven.insert(ip, now);
+                    }
+                    moved = true;
+                }
+                lease::Effect::Lose(ip, reason) => {
+                    self.facts.lost.insert(ip, reason.to_string());
+                    self.unproven.remove(&ip);
+                    self.facts.taken.remove(&ip);
+                    moved = true;
+                }
+                lease::Effect::Settled(address) => self.l2.handle(now, l2::Input::Announce { address }),
+                lease::Effect::Alive(_) | lease::Effect::Dead(_) => self.news = true,
+                lease::Effect::Rejected { from, reason } => {
+                    let of_sender = self.facts.rejected.entry((from.ip(), reason.to_string())).or_default();
+                    *of_sender = (of_sender.0 + 1, now);
+                    self.news = true;
+                }
+                // A recorder that is so far behind writes the newest when it comes to it.
+                lease::Effect::Record(epoch) => drop(self.recorder.try_send(epoch)),
+                lease::Effect::Ask(address) => {
+                    let preset = self.intent.addresses.get(&address).map(|w| w.place.preset).unwrap_or_default();
+                    self.ask(now, Why::TakeOver, address, (3, preset.lease() / 4));
+                }
+            }
+        }
+        if moved {
+            self.announce_where(now);
+        }
+    }
+
+    pub(super) fn l2_effects(&mut self) {
+        let mut outcomes = Vec::new();
+        while let Some(effect) = self.l2.poll() {
+            let now = net::now();
+            match effect {
+                l2::Effect::Send { on, frame, speaks_for } => {
+                    let over = |ip| self.lease.until(ip).is_none_or(|until| until <= now);
+                    if speaks_for.is_some_and(over) {
+                        self.facts.withheld += 1;
+                    } else if let Some(socket) = self.sockets.get(&on) {
+                        // A link that is down loses it; the announcement comes again when the link is back.
+                        let _ = socket.send(&frame);
+                    }
+                }
+                l2::Effect::Join { on, group } => {
+                    if let Err(error) = self.groups.join(on, group) {
+                        tracing::warn!(%error, %group, "neighbour solicitations of this group may not arrive");
+                    }
+                }
+                l2::Effect::Leave { on, group } => self.groups.leave(on, group),
+                l2::Effect::Announcing { .. } | l2::Effect::Withdrawn { .. } => {}
+                l2::Effect::Seen { address, .. } => {
+                    self.lease.handle(now, lease::Input::Overheard);
+                    self.lease.handle(now, lease::Input::Wire { address, heard: true });
+                }
+                l2::Effect::Asked { id, address, on, by } => {
+                    outcomes.extend(self.questions.ended(id, address, on, &by));
+                }
+                l2::Effect::Conflict { address, on, mac } => {
+                    tracing::warn!(%address, %mac, "a stranger answers for an address that this node owns");
+                    self.facts.conflicts.insert(address, (on, mac, now));
+                    self.lease.handle(now, lease::Input::Wire { address, heard: true });
+                    self.news = true;
+                }
+            }
+        }
+        if !outcomes.is_empty() {
+            outcomes.into_iter().for_each(|outcome| self.learned(outcome));
+            self.announce_where(net::now());
+        }
+    }
+
+    /// Looks for strangers that have an address that this node is to announce for the first time.
+    pub(super) fn look_for_strangers(&mut self, now: Tick) {
+        let due: Vec<IpAddr> = self.unproven.iter().filter(|(_, at)| **at <= now).map(|(ip, _)| *ip).collect();
+        for address in due {
+            self.unproven.insert(address, now + LOOK_AGAIN);
+            self.ask(now, Why::FirstUse, address, FIRST_USE);
+        }
+    }
+
+    /// Asks for addresses of others: each is asked for by one speaker that does not own it.
+    pub(super) fn probe_others(&mut self, now: Tick) {
+        if self.next_self_probe.is_some_and(|at| now < at) {
+            return;
+        }
+        self.next_self_probe = Some(now + SELF_PROBE);
+        let view = self.lease.view(now);
+        let ours = |ip: &IpAddr| view.owners.get(ip).is_some_and(|owner| *owner != self.node);
+        self.facts.probed.retain(|ip, _| ours(ip));
+        let mut probes = Vec::new();
+        for (address, owner) in &view.owners {
+            let Some(wanted) = self.intent.addresses.get(address).filter(|_| *owner != self.node) else { continue };
+            let live = |node: &&String| **node != *owner && (**node == self.node || view.alive.contains(*node));
+            let able: Vec<&String> = wanted.candidates.iter().filter(live).collect();
+            let turn = last_octet(*address).checked_rem(able.len());
+            if turn.and_then(|n| able.get(n)).is_some_and(|node| **node == self.node) {
+                probes.push(*address);
+            }
+        }
+        probes.into_iter().for_each(|address| self.ask(now, Why::SelfProbe, address, PROBE));
+    }
+
+    fn ask(&mut self, now: Tick, why: Why, address: IpAddr, (times, every): (u8, Duration)) {
+        let place = self.intent.addresses.get(&address).map(|w| &w.place.interface);
+        let Some(Ok(on)) = place.and_then(|place| self.resolved.get(place)) else { return };
+        let gateways = if why == Why::TakeOver { self.gateways(on, address) } else { Vec::new() };
+        let questions = self.questions.begin(Subject { why, address, on, gateways, times, every });
+        questions.into_iter().for_each(|question| self.l2.handle(now, l2::Input::Ask(question)));
+    }
+
+    /// The gateways of these links that a host with such an address would use.
+    fn gateways(&self, on: &BTreeSet<IfIndex>, address: IpAddr) -> Vec<Gateway> {
+        let table = &self.facts.table;
+        let here = table.gateways.keys().filter(|(link, ip)| on.contains(link) && ip.is_ipv4() == address.is_ipv4());
+        let asked = here.filter_map(|(link, gateway)| {
+            let own =
+                table.addresses.get(link)?.iter().map(|(ip, _)| *ip).filter(|ip| ip.is_ipv4() == gateway.is_ipv4());
+            let local = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+            Some((*link, *gateway, own.max_by_key(|ip| local(ip) == local(gateway))?))
+        });
+        asked.collect()
+    }
+
+    fn learned(&mut self, outcome: Outcome) {
+        let Outcome { why, address, claims, certain, gateway } = outcome;
+        let now = net::now();
+        match why {
+            Why::TakeOver => {
+                let silent = claims.is_empty() && certain && gateway;
+                if silent || !claims.is_empty() {
+                    self.lease.handle(now, lease::Input::Wire { address, heard: !silent });
+                }
+            }
+            Why::FirstUse => {
+                if !self.unproven.contains_key(&address) || (claims.is_empty() && !certain) {
+                    return;
+                }
+                if let Some((on, mac)) = claims.first() {
+                    if self.facts.taken.insert(address, (*on, *mac)).is_none() {
+                        tracing::warn!(%address, %mac, "a stranger has the address, which was to be announced for the first time: it is not announced");
+                    }
+                } else {
+                    self.unproven.remove(&address);
+                    self.facts.taken.remove(&address);
+                }
+            }
+            Why::SelfProbe => {
+                if certain || !claims.is_empty() {
+                    let macs = claims.into_iter().map(|(_, mac)| mac).collect();
+                    self.facts.probed.insert(address, macs);
+                }
+            }
+        }
+        self.news = true;
+    }
+}
+
+fn last_octet(address: IpAddr) -> usize {
+    match address {
+        IpAddr::V4(ip) => usize::from(ip.octets()[3]),
+        IpAddr::V6(ip) => usize::from(ip.octets()[15]),
+    }
+}
