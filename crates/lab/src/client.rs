@@ -73,6 +73,8 @@ pub struct Seen {
     pub sent: usize,
     /// Requests without a good answer.
     pub lost: usize,
+    /// Those of them whose connection was never made.
+    pub unconnected: usize,
     /// The longest time between two good answers.
     pub gap: Duration,
     /// Who answered, in the order of first appearance.
@@ -121,17 +123,23 @@ fn locked(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
 }
 
 fn ask(to: SocketAddr, pace: Duration, patience: Duration, stopped: &AtomicBool, shared: &Mutex<Seen>) {
-    let (mut open, mut last) = (Vec::new(), None::<Instant>);
+    let (mut open, mut last, mut ended) = (Vec::new(), None::<Instant>, None::<Instant>);
     let mut next = Instant::now();
     loop {
         let (now, ending) = (Instant::now(), stopped.load(Ordering::Relaxed));
+        if ending {
+            ended.get_or_insert(now);
+        }
         let mut seen = locked(shared);
         if now >= next && !ending {
             seen.sent += 1;
             next += pace;
             match connect(to) {
                 Ok(socket) => open.push(Open { socket, since: now, asked: false, text: Vec::new() }),
-                Err(_) => seen.lost += 1,
+                Err(_) => {
+                    seen.lost += 1;
+                    seen.unconnected += 1;
+                }
             }
         }
         open.retain_mut(|request: &mut Open| match step(request) {
@@ -147,13 +155,15 @@ fn ask(to: SocketAddr, pace: Duration, patience: Duration, stopped: &AtomicBool,
             None if request.since.elapsed() < patience => true,
             Some(None) | None => {
                 seen.lost += 1;
+                seen.unconnected += usize::from(!request.asked);
                 false
             }
         });
         if ending && open.is_empty() {
             // A silence that lasted to the end is a gap too.
-            let silent = last.map_or(Duration::ZERO, |last| last.elapsed().saturating_sub(patience));
-            seen.gap = seen.gap.max(silent);
+            if let (Some(last), Some(ended)) = (last, ended) {
+                seen.gap = seen.gap.max(ended.saturating_duration_since(last));
+            }
             return;
         }
         drop(seen);

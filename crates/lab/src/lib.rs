@@ -12,10 +12,12 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the lab is a program that talks to people")]
 
 pub mod bench;
+pub mod census;
 pub mod client;
 pub mod cluster;
 pub mod demo;
 pub mod demo_k8s;
+pub mod faults;
 pub mod host;
 pub mod image;
 pub mod kube;

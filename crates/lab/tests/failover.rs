@@ -7,25 +7,23 @@ mod common;
 
 use anyhow::{Context, Result, bail, ensure};
 use common::{Installed, SERVICES, SPEAKERS, addresses};
-use engine::{IfIndex, MacAddr};
+use lab::census::Census;
 use lab::client::{self, Asking, get};
 use lab::cluster::{DEVICE, Node, Pod};
-use lab::host::{Host, Lab};
+use lab::host::Lab;
 use lab::process::Process;
 use lab::suite::{self, Test};
 use lab::wait::{millis, secs, until};
-use net::PacketSocket;
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Three heartbeats of 150 ms missed and 15 ms of delivery, then the heir's first announcement. The rest is for a machine
 /// that runs a whole cluster on two processors.
 const GAP: Duration = millis(1500);
+/// Who counts answers.
+const COUNTER: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 102);
 const POOL: &str = "192.168.0.180-192.168.0.190";
 
 fn main() -> ExitCode {
@@ -105,81 +103,6 @@ impl Scene {
     }
 }
 
-/// Asks a hundred times a second by ARP who has an address, and writes down each answer.
-struct Census {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Result<Result<Answers>>>,
-}
-
-/// Questions, and who answered each, in order.
-#[derive(Debug, Default)]
-struct Answers {
-    questions: usize,
-    by: Vec<String>,
-}
-
-impl Census {
-    fn start(asker: &Host, address: Ipv4Addr) -> Result<Census> {
-        let line = asker.ip("-o link show dev eth0")?;
-        let index = IfIndex(line.split(':').next().unwrap_or_default().trim().parse()?);
-        let mac: MacAddr = asker.mac("eth0")?.parse()?;
-        // RFC 826: Ethernet header, then the request.
-        let mut question = vec![255; 6];
-        question.extend(mac.0);
-        question.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
-        question.extend(mac.0);
-        question.extend([192, 168, 0, 102]);
-        question.extend([0; 6]);
-        question.extend(address.octets());
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = asker.thread(move || {
-            let (socket, mut found, mut buffer) = (PacketSocket::open(index)?, Answers::default(), [0; 2048]);
-            let mut last = false;
-            while !last {
-                last = stopped.load(Ordering::Relaxed);
-                let next = Instant::now() + millis(10);
-                if !last {
-                    socket.send(&question)?;
-                    found.questions += 1;
-                }
-                while Instant::now() < next {
-                    match socket.receive(&mut buffer)? {
-                        // A reply to us: an announcement goes to everybody.
-                        Some(42..) if buffer[..6] == mac.0 && buffer[20..22] == [0, 2] => {
-                            if buffer[28..32] == address.octets() {
-                                found.by.push(
-                                    buffer[22..28].iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":"),
-                                );
-                            }
-                        }
-                        Some(_) => {}
-                        None => std::thread::sleep(millis(1)),
-                    }
-                }
-            }
-            Ok(found)
-        });
-        Ok(Census { stop, thread })
-    }
-
-    /// One answer to a question at most, and none of a node that was followed by another: fails otherwise. Returns the
-    /// questions, the answers and the owners.
-    fn finish(self) -> Result<(usize, usize, Vec<String>)> {
-        self.stop.store(true, Ordering::Relaxed);
-        let found = self.thread.join().map_err(|_| anyhow::anyhow!("the census panicked"))???;
-        ensure!(found.by.len() <= found.questions, "{} answers to {} questions", found.by.len(), found.questions);
-        let mut owners: Vec<String> = Vec::new();
-        for mac in &found.by {
-            if owners.last() != Some(mac) {
-                ensure!(!owners.contains(mac), "{mac} answered again after another did: {owners:?}");
-                owners.push(mac.clone());
-            }
-        }
-        Ok((found.questions, found.by.len(), owners))
-    }
-}
-
 fn asked(asking: &Asking, more: usize) -> Result<()> {
     let end = asking.seen().sent + more;
     until("the client has asked for a while", secs(20), || {
@@ -204,7 +127,7 @@ fn owners_end(lab: &Lab) -> Result<()> {
     scene.installed.cluster.lan.plug(&counter, "eth0", &["192.168.0.102/22"])?;
 
     // Power off, no goodbye.
-    let census = Census::start(&counter, v4(address)?)?;
+    let census = Census::start(&counter, COUNTER, v4(address)?, millis(10))?;
     let asking = Asking::start(&client, to, millis(5), millis(3000));
     asked(&asking, 100)?;
     let dead = scene.nodes().iter().position(|n| n.name == first).context("no such node")?;
@@ -243,7 +166,7 @@ fn owners_end(lab: &Lab) -> Result<()> {
     told(census)?;
 
     // Shutdown: handed over.
-    let census = Census::start(&counter, v4(address)?)?;
+    let census = Census::start(&counter, COUNTER, v4(address)?, millis(10))?;
     let asking = Asking::start(&client, to, millis(5), millis(3000));
     asked(&asking, 100)?;
     let leaving = scene.nodes().iter().position(|n| n.name == heir).context("no such node")?;
@@ -264,9 +187,10 @@ fn owners_end(lab: &Lab) -> Result<()> {
 
 /// D1: one owner, then the other.
 fn told(census: Census) -> Result<()> {
-    let (questions, answers, owners) = census.finish()?;
-    println!("{questions} questions by ARP: {answers} answers, of {owners:?} one after the other");
-    ensure!(owners.len() == 2, "{owners:?}");
+    let answers = census.finish()?;
+    let owners: Vec<String> = answers.owners().iter().map(ToString::to_string).collect();
+    println!("{} questions by ARP: {} answers, of {owners:?} one after the other", answers.questions, answers.by.len());
+    ensure!(owners.len() == 2 && answers.by.len() <= answers.questions, "{owners:?}");
     Ok(())
 }
 

@@ -26,6 +26,8 @@ pub struct Peer {
     pub heard: Option<Tick>,
     /// When a packet left us that is known to have arrived there.
     pub contact: Option<Tick>,
+    /// We hear it, and it does not hear us.
+    pub deaf: bool,
     pub session: Session,
     /// The time between its heartbeats.
     pub pace: Duration,

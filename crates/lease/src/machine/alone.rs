@@ -275,9 +275,32 @@ impl Lease {
         Answer::Asked { granted: granted.collect(), verdicts }
     }
 
+    /// We hear this speaker, and it has not heard us for as long as it waits before it does without a majority.
+    fn deaf(&self, now: Tick, node: &Node, preset: Preset) -> bool {
+        let peer = self.peers.get(node);
+        peer.is_some_and(|p| p.contact.is_none_or(|at| now.since(at) > preset.lease() * 2))
+    }
+
+    /// Gives an address up to a speaker that hears nobody and everybody hears.
+    fn yield_to_deaf(&mut self, now: Tick, to: &Node, address: IpAddr) -> Option<Option<Node>> {
+        if self.config.addresses.get(&address).is_some_and(|a| a.partition == Partition::SingleOwner) {
+            return Some(None);
+        }
+        if self.held.contains_key(&address) {
+            self.lose(now, address, Reason::Yielded { to: Some(to.clone()) });
+            self.give_back_everywhere(now, &[address], None);
+        }
+        self.forget(now, address);
+        None
+    }
+
     /// Who else has or will have the address.
     fn objection(&mut self, now: Tick, from: &Node, owning: bool, address: IpAddr) -> Option<Option<Node>> {
         let node = self.config.node.clone();
+        if self.deaf(now, from, self.preset(address)) {
+            // It does not hear an objection, and will own the address. One of the two must not, so it is us.
+            return self.yield_to_deaf(now, from, address);
+        }
         let first = self.seats.before(address, &node, from);
         if self.config.addresses.get(&address).is_some_and(|a| a.partition == Partition::SingleOwner) {
             return Some(None);

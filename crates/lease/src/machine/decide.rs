@@ -4,7 +4,7 @@
 use super::Lease;
 use crate::config::Reason;
 use crate::placement::Group;
-use crate::types::Node;
+use crate::types::{Node, Partition};
 use engine::Tick;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -98,16 +98,16 @@ impl Lease {
         let able = Able::new(self);
         let (mut members, mut groups) = (Vec::new(), Vec::new());
         // Most addresses share one set of candidates, and most nodes can announce them all.
-        let mut common: BTreeMap<*const BTreeSet<Node>, usize> = BTreeMap::new();
+        let mut common: BTreeMap<(*const BTreeSet<Node>, Partition), usize> = BTreeMap::new();
         for (address, but) in addresses {
             let special = but.is_some() || able.some_unable(address);
             let wanted = self.config.addresses.get(&address).filter(|_| !special);
-            let known = wanted.and_then(|a| common.get(&Arc::as_ptr(&a.candidates)).copied());
+            let known = wanted.and_then(|a| common.get(&(Arc::as_ptr(&a.candidates), a.partition)).copied());
             let group = known.unwrap_or(groups.len());
             if known.is_none() {
                 groups.push(self.seats.group(able.among(address, but)));
             }
-            common.extend(wanted.map(|a| (Arc::as_ptr(&a.candidates), group)));
+            common.extend(wanted.map(|a| ((Arc::as_ptr(&a.candidates), a.partition), group)));
             members.push((address, group));
         }
         (members, groups)
@@ -174,13 +174,16 @@ impl Lease {
 struct Able<'a> {
     of: &'a Lease,
     live: Vec<(&'a str, &'a BTreeSet<IpAddr>, bool)>,
+    /// Those that do not hear us: they can have what may be owned without a majority, and nothing else.
+    deaf: BTreeSet<&'a str>,
 }
 
 impl<'a> Able<'a> {
     fn new(of: &'a Lease) -> Able<'a> {
         let peers = of.peers.iter().filter(|(_, p)| p.alive);
         let peers = peers.map(|(name, p)| (name.as_str(), &p.says.unable, p.rests));
-        Able { of, live: peers.chain([(of.config.node.as_str(), &of.own.unable, of.rests())]).collect() }
+        let deaf = of.peers.iter().filter(|(_, p)| p.alive && p.deaf).map(|(name, _)| name.as_str()).collect();
+        Able { of, deaf, live: peers.chain([(of.config.node.as_str(), &of.own.unable, of.rests())]).collect() }
     }
 
     fn some_unable(&self, address: IpAddr) -> bool {
@@ -192,6 +195,9 @@ impl<'a> Able<'a> {
         let Some(wanted) = self.of.config.addresses.get(&address) else { return Vec::new() };
         let mut able: Vec<(bool, &'a str)> = Vec::new();
         for (node, unable, rests) in &self.live {
+            if wanted.partition == Partition::SingleOwner && self.deaf.contains(node) {
+                continue;
+            }
             if but != Some(*node) && !unable.contains(&address) && wanted.candidates.contains(*node) {
                 able.push((*rests, node));
             }

@@ -2,7 +2,7 @@
 
 use super::{Lease, Phase};
 use crate::config::Effect;
-use crate::message::{Answer, Message};
+use crate::message::{Answer, Message, Verdict};
 use crate::peer::Peer;
 use crate::session::{Mark, Order};
 use crate::statement::{Fragment, Outgoing};
@@ -173,6 +173,11 @@ impl Lease {
     /// What our acceptor says to a request.
     fn judge(&mut self, now: Tick, from: &Node, stamp: crate::types::Stamp, request: &Message) -> Answer {
         match request {
+            // It would not hear that it got them, and nobody else could have them meanwhile.
+            Message::Ask { addresses, .. } if self.in_vain(from, addresses) => {
+                let verdicts = addresses.iter().map(|_| Verdict::Held { by: None, left: 0 }).collect();
+                Answer::Asked { granted: Default::default(), verdicts }
+            }
             Message::Ask { epoch, preset, whole, addresses } => {
                 self.acceptor.ask(now, from, stamp, (*epoch, *preset, *whole), addresses)
             }
@@ -185,6 +190,13 @@ impl Lease {
             }
             _ => Answer::Released,
         }
+    }
+
+    /// A speaker that does not hear us asks for addresses that must have one owner, which it cannot become.
+    fn in_vain(&self, from: &Node, addresses: &[IpAddr]) -> bool {
+        let single =
+            |a: &IpAddr| self.config.addresses.get(a).is_some_and(|wanted| wanted.partition == Partition::SingleOwner);
+        self.peers.get(from).is_some_and(|p| p.deaf) && addresses.iter().any(single)
     }
 
     /// Sends a request, or asks our own acceptor. Gives the number of the request.
@@ -247,6 +259,7 @@ impl Lease {
             self.sent.pop_front();
         }
         self.last_heartbeat = Some(now);
+        self.notice_deaf(now);
         let names: Vec<Node> = self.peers.keys().cloned().collect();
         for name in names {
             for message in self.parts(&name) {
@@ -255,6 +268,20 @@ impl Lease {
         }
         let early = self.rng.u64(0..=self.pace().as_micros() as u64 / 10);
         self.next_heartbeat = now + self.pace() - Duration::from_micros(early);
+    }
+
+    /// What a peer says it has heard of us comes with its next heartbeat: so it is late by two of them at most.
+    fn notice_deaf(&mut self, now: Tick) {
+        let pace = self.pace();
+        let mut changed = false;
+        for peer in self.peers.values_mut() {
+            let late = |at: Tick| now.since(at) > peer.detection() + pace;
+            let deaf = peer.alive && peer.contact.is_some_and(late);
+            changed |= deaf != std::mem::replace(&mut peer.deaf, deaf);
+        }
+        if changed {
+            self.decide_by(now);
+        }
     }
 
     /// The parts of our statement that a peer is to get with a heartbeat; at least one packet.

@@ -1,0 +1,299 @@
+//! What can go wrong with the owner of an address, done to real speakers on a real switch, and what the wire says of it:
+//! for how long nobody answered, and whether ever two did.
+//!
+//! ```text
+//!  counter .0.102 ── asks by ARP, every 2 ms ──┐
+//!  router .0.1 ────────────────────────────────┼─ switch ─┬─ n1 … n5: speakers on one folder of YAML
+//!  controller (on the router) ─────────────────┘          └─ …
+//! ```
+
+use anyhow::{Context, Result, ensure};
+use engine::MacAddr;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::census::{Answers, Census};
+use crate::cluster::DEVICE;
+use crate::host::{Host, Lab, Switch};
+use crate::oxelb::{self, Source};
+use crate::process::Process;
+use crate::wait::{millis, secs, until};
+
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 180);
+const COUNTER: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 102);
+/// Between two questions.
+const PACE: Duration = millis(2);
+/// How long it is watched after a fault, and after it is over: longer than any lease of the presets used here.
+const WATCH: Duration = millis(3500);
+const AFTER: Duration = millis(1200);
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// The owner's speaker is killed (SIGKILL).
+    Kill,
+    /// It is stopped for two seconds, and goes on.
+    Pause,
+    /// The owner's cable is pulled.
+    Cable,
+    /// Frames of the other nodes do not reach the owner.
+    Deaf,
+    /// Frames of the owner do not reach the other nodes; everybody else hears it.
+    Mute,
+    /// The owner's UDP port is blocked, while ARP passes.
+    Port,
+    /// Both processors are busy for three seconds. Nothing is to happen.
+    Starved,
+    /// The controller is killed, then the owner's speaker.
+    Headless,
+    /// The speaker is stopped in good order and started anew, as in an update.
+    Upgrade,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Fault; 9] = [
+        Fault::Kill,
+        Fault::Pause,
+        Fault::Cable,
+        Fault::Deaf,
+        Fault::Mute,
+        Fault::Port,
+        Fault::Starved,
+        Fault::Headless,
+        Fault::Upgrade,
+    ];
+
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fault::Kill => "speaker killed (-9)",
+            Fault::Pause => "speaker stopped for 2 s, then continued",
+            Fault::Cable => "cable pulled",
+            Fault::Deaf => "owner hears no node",
+            Fault::Mute => "no node hears the owner",
+            Fault::Port => "UDP port blocked, ARP passes",
+            Fault::Starved => "both processors busy",
+            Fault::Headless => "controller killed, then the owner",
+            Fault::Upgrade => "speaker updated",
+        }
+    }
+
+    /// Whether another node is to answer afterwards; `None` where either is right.
+    fn moves(self) -> Option<bool> {
+        match self {
+            Fault::Starved => Some(false),
+            // It cannot hear that others would own the address, and everybody hears it: the others yield to it.
+            Fault::Deaf => None,
+            _ => Some(true),
+        }
+    }
+
+    /// For how long nobody may answer where a lease gives up within `lease` and another follows.
+    pub fn most(self, lease: Duration) -> Duration {
+        if self == Fault::Deaf { lease * 3 + lease } else { lease }
+    }
+}
+
+/// What the wire said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The longest time without an answer.
+    pub gap: Duration,
+    /// Buckets of 10 ms in which two nodes answered.
+    pub doubled: usize,
+}
+
+struct Node {
+    name: String,
+    host: Host,
+    mac: MacAddr,
+    speaker: Process,
+}
+
+/// Speakers that share an address.
+pub struct Scene {
+    lab: Lab,
+    lan: Switch,
+    router: Host,
+    counter: Host,
+    folder: PathBuf,
+    nodes: Vec<Node>,
+    controller: Option<Process>,
+}
+
+impl Scene {
+    /// So many nodes whose pool has this preset; with or without a gateway. Returns when one of them answers.
+    pub fn start(lab: &Lab, nodes: u8, preset: &str, gateway: bool) -> Result<Scene> {
+        let lan = lab.switch("lan")?;
+        let (router, counter) = (lab.host("router")?, lab.host("counter")?);
+        lan.plug(&router, "eth0", &["192.168.0.1/22"])?;
+        lan.plug(&counter, "eth0", &[&format!("{COUNTER}/22")])?;
+        let folder = lab.folder("objects")?;
+        let mut scene = Scene { lab: lab.clone(), lan, router, counter, folder, nodes: Vec::new(), controller: None };
+        let pool = format!(
+            "apiVersion: network.kubesphere.io/v1alpha2\nkind: Eip\nmetadata: {{name: pool}}\n\
+             spec: {{address: {ADDRESS}, protocol: layer2, interface: {DEVICE}, failover: {preset}}}\n---\n\
+             apiVersion: v1\nkind: Service\nmetadata:\n  name: web\n  namespace: default\n  annotations:\n    \
+             lb.kubesphere.io/v1alpha1: openelb\n    eip.openelb.kubesphere.io/v1alpha2: pool\n\
+             spec: {{type: LoadBalancer, ports: [{{port: 80}}]}}\n"
+        );
+        fs::write(scene.folder.join("service.yaml"), pool)?;
+        let mut plugged = Vec::new();
+        for number in 1..=nodes {
+            let (name, address) = (format!("n{number}"), format!("192.168.0.{}", 10 + number));
+            let host = lab.host(&name)?;
+            scene.lan.plug(&host, DEVICE, &[&format!("{address}/22")])?;
+            if gateway {
+                host.ip("route add default via 192.168.0.1")?;
+            }
+            let manifest = format!(
+                "apiVersion: v1\nkind: Node\nmetadata: {{name: {name}}}\n\
+                 status: {{addresses: [{{type: InternalIP, address: {address}}}]}}\n"
+            );
+            fs::write(scene.folder.join(format!("{name}.yaml")), manifest)?;
+            plugged.push((name, host));
+        }
+        scene.start_controller()?;
+        for (name, host) in plugged {
+            let (mac, speaker) = (host.mac(DEVICE)?.parse()?, scene.speaker(&name, &host)?);
+            scene.nodes.push(Node { name, host, mac, speaker });
+        }
+        scene.settled()?;
+        Ok(scene)
+    }
+
+    fn speaker(&self, name: &str, host: &Host) -> Result<Process> {
+        let state = self.lab.folder(&format!("state.{name}"))?;
+        host.spawn("speaker", oxelb::speaker(&Source::Folder(self.folder.clone()), name, &state)?)
+    }
+
+    fn start_controller(&mut self) -> Result<()> {
+        let command = oxelb::controller(&Source::Folder(self.folder.clone()))?;
+        self.controller = Some(self.router.spawn("controller", command)?);
+        Ok(())
+    }
+
+    fn logs(&self) -> String {
+        self.nodes.iter().map(|n| format!("{}:\n{}\n", n.name, n.speaker.tail(8))).collect()
+    }
+
+    /// Waits until all speakers are ready, hear each other, are of one mind about the acceptors, and one owns the
+    /// address and answers; gives that one.
+    fn settled(&self) -> Result<usize> {
+        let size = if self.nodes.len() < 3 { 1 } else { 3 };
+        until("the speakers are of one mind", secs(60), || {
+            let mut owner = None;
+            for (number, node) in self.nodes.iter().enumerate() {
+                node.host.run("curl -sSf --max-time 2 http://127.0.0.1:50053/readyz")?;
+                let said = node.host.run("curl -sSf --max-time 2 http://127.0.0.1:50053/owners")?;
+                let said: Value = serde_json::from_str(&said)?;
+                let count = |key: &str| said[key].as_array().map_or(0, Vec::len);
+                ensure!(count("alive") + 1 == self.nodes.len() && count("acceptors") >= size, "{}: {said}", node.name);
+                let owns = said["addresses"].as_array().into_iter().flatten().any(|a| a["owner"] == node.name);
+                ensure!(!(owns && owner.is_some()), "two own it");
+                owner = owner.or(owns.then_some(number));
+            }
+            let owner = owner.context("nobody owns it")?;
+            let found = crate::client::arp(&self.counter, "eth0", IpAddr::V4(ADDRESS))?;
+            ensure!(found.into_iter().eq([self.nodes[owner].mac.to_string()]), "not the owner alone answers");
+            Ok(owner)
+        })
+        .with_context(|| self.logs())
+    }
+
+    /// Does it to the owner, watches, undoes it, and waits until all is as before.
+    pub fn run(&mut self, fault: Fault) -> Result<Outcome> {
+        let owner = self.settled()?;
+        let census = Census::start(&self.counter, COUNTER, ADDRESS, PACE)?;
+        std::thread::sleep(millis(100));
+        let since = Instant::now();
+        self.inject(fault, owner)?;
+        std::thread::sleep(WATCH.saturating_sub(since.elapsed()));
+        let end = Instant::now();
+        self.undo(fault, owner)?;
+        std::thread::sleep(AFTER);
+        let answers = census.finish()?;
+        let outcome = Outcome { gap: answers.gap(since, end), doubled: answers.doubled() };
+        self.judge(fault, owner, &answers).with_context(|| format!("{}: {outcome:?}", fault.name()))?;
+        self.settled().with_context(|| format!("after: {}", fault.name()))?;
+        Ok(outcome)
+    }
+
+    fn judge(&self, fault: Fault, owner: usize, answers: &Answers) -> Result<()> {
+        let (first, owners) = (self.nodes[owner].mac, answers.owners());
+        let names: Vec<&str> = owners
+            .iter()
+            .map(|mac| self.nodes.iter().find(|n| n.mac == *mac).map_or("a stranger", |n| n.name.as_str()))
+            .collect();
+        ensure!(owners.first() == Some(&first), "{names:?} answered, {} owned it", self.nodes[owner].name);
+        let moved = owners.len() > 1;
+        ensure!(fault.moves().is_none_or(|moves| moves == moved), "{names:?} answered\n{}", self.logs());
+        Ok(())
+    }
+
+    fn inject(&mut self, fault: Fault, owner: usize) -> Result<()> {
+        let node = &self.nodes[owner];
+        let others = || self.nodes.iter().filter(|n| n.name != node.name);
+        match fault {
+            Fault::Kill => node.speaker.kill(),
+            Fault::Pause => {
+                node.speaker.signal(Signal::SIGSTOP)?;
+                std::thread::sleep(secs(2));
+                node.speaker.signal(Signal::SIGCONT)
+            }
+            Fault::Cable => self.lan.link(&node.host, false),
+            Fault::Deaf => others().try_for_each(|other| self.lan.block(&other.host, &node.host)),
+            Fault::Mute => others().try_for_each(|other| self.lan.block(&node.host, &other.host)),
+            Fault::Port => node
+                .host
+                .run(
+                    "nft add table inet cut\n\
+                     nft 'add chain inet cut i { type filter hook input priority 0; }'\n\
+                     nft 'add chain inet cut o { type filter hook output priority 0; }'\n\
+                     nft add rule inet cut i udp dport 7946 drop\n\
+                     nft add rule inet cut o udp dport 7946 drop",
+                )
+                .map(drop),
+            Fault::Starved => {
+                let until = Instant::now() + secs(3);
+                let busy = || std::thread::spawn(move || while Instant::now() < until {});
+                let threads: Vec<_> = (0..4).map(|_| busy()).collect();
+                threads.into_iter().for_each(|t| drop(t.join()));
+                Ok(())
+            }
+            Fault::Headless => {
+                if let Some(controller) = self.controller.take() {
+                    controller.kill()?;
+                }
+                node.speaker.kill()
+            }
+            Fault::Upgrade => node.speaker.signal(Signal::SIGTERM),
+        }
+    }
+
+    fn undo(&mut self, fault: Fault, owner: usize) -> Result<()> {
+        match fault {
+            Fault::Kill | Fault::Headless | Fault::Upgrade => {
+                if fault == Fault::Headless {
+                    self.start_controller()?;
+                }
+                let node = &self.nodes[owner];
+                let again = self.speaker(&node.name, &node.host)?;
+                self.nodes[owner].speaker = again;
+                Ok(())
+            }
+            Fault::Cable => {
+                let host = &self.nodes[owner].host;
+                self.lan.link(host, true)
+            }
+            Fault::Deaf | Fault::Mute => self.lan.unblock(),
+            Fault::Port => self.nodes[owner].host.run("nft delete table inet cut").map(drop),
+            Fault::Pause | Fault::Starved => Ok(()),
+        }
+    }
+}

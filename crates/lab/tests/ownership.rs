@@ -1,0 +1,227 @@
+//! One owner, on the wire: whatever happens to it, never two nodes answer, and another one does in time; planned moves
+//! lose no connection.
+
+#![allow(clippy::print_stdout, reason = "tells what it measured")]
+
+mod common;
+
+use anyhow::{Context, Result, ensure};
+use common::{Installed, SERVICES};
+use lab::client::{self, Asking, get};
+use lab::faults::{Fault, Scene};
+use lab::host::Lab;
+use lab::oxelb::binary;
+use lab::process::Process;
+use lab::suite::{self, Test};
+use lab::wait::{millis, secs, until};
+use serde_json::{Value, json};
+use std::net::{IpAddr, SocketAddr};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+fn main() -> ExitCode {
+    let tests: Vec<Test> = vec![
+        ("with_preset_normal_no_fault_makes_two_nodes_answer_and_another_answers_in_time", normal),
+        ("with_preset_fast_no_fault_makes_two_nodes_answer_and_another_answers_in_time", fast),
+        ("of_two_speakers_the_one_left_answers_with_and_without_a_gateway", pair),
+        ("drains_moves_and_updates_fail_no_connection_attempt", planned),
+        ("without_the_api_server_an_owner_is_replaced_and_its_return_moves_nothing", headless),
+    ];
+    suite::main(tests)
+}
+
+/// The rest is for a machine that runs everything on two processors; what is typical is measured by `make bench`.
+const SLACK: Duration = millis(800);
+
+fn run(scene: &mut Scene, faults: &[Fault], most: Duration) -> Result<()> {
+    for fault in faults {
+        let outcome = scene.run(*fault)?;
+        println!("{}: nobody answered for {} ms", fault.name(), outcome.gap.as_millis());
+        ensure!(outcome.doubled == 0, "{}: two nodes answered in {} times 10 ms", fault.name(), outcome.doubled);
+        ensure!(outcome.gap < fault.most(most) + SLACK, "{}: nobody answered for {:?}", fault.name(), outcome.gap);
+    }
+    Ok(())
+}
+
+fn normal(lab: &Lab) -> Result<()> {
+    run(&mut Scene::start(lab, 3, "normal", true)?, &Fault::ALL, millis(700))
+}
+
+fn fast(lab: &Lab) -> Result<()> {
+    // A lease of 90 ms does not bear that both processors are busy; that is what the other presets are for.
+    let faults: Vec<Fault> = Fault::ALL.into_iter().filter(|f| *f != Fault::Starved).collect();
+    run(&mut Scene::start(lab, 3, "fast", true)?, &faults, millis(150))
+}
+
+fn pair(lab: &Lab) -> Result<()> {
+    for (number, gateway) in [true, false].into_iter().enumerate() {
+        let lab = Lab::new(&lab.sandbox, &format!("pair.{number}"))?;
+        let mut scene = Scene::start(&lab, 2, "normal", gateway)?;
+        // The one that is left may be the acceptor or not: after the first death the other one owns.
+        run(&mut scene, &[Fault::Kill, Fault::Kill, Fault::Cable], millis(2600))?;
+    }
+    Ok(())
+}
+
+/// Three nodes of a real cluster, a pod, and the address of its Service.
+struct Cluster {
+    installed: Installed,
+    controller: Process,
+    speakers: Vec<Process>,
+    address: IpAddr,
+}
+
+impl Cluster {
+    fn new(lab: &Lab) -> Result<Cluster> {
+        let installed = Installed::with_nodes(lab, 3)?;
+        let controller = installed.only_controller()?;
+        let nodes = &installed.cluster.nodes;
+        let speakers = nodes.iter().map(|node| installed.speaker(node)).collect::<Result<_>>()?;
+        installed.pool("eip-pool", "192.168.0.180-192.168.0.190", &json!({}))?;
+        let pool = json!({"eip.openelb.kubesphere.io/v1alpha2": "eip-pool"});
+        let address = installed.service("web", 1, &pool, &json!({}))?[0];
+        let cluster = Cluster { installed, controller, speakers, address };
+        cluster.owner()?;
+        Ok(cluster)
+    }
+
+    fn owner(&self) -> Result<String> {
+        let logs = || self.speakers.iter().map(|s| format!("{}:\n{}\n", s.name(), s.tail(8))).collect::<String>();
+        until("one node answers", secs(30), || Ok(self.installed.owner(self.address)?.name.clone())).with_context(logs)
+    }
+
+    /// Runs an operator's verb beside the API server.
+    fn oxelb(&self, words: &[&str]) -> Result<Value> {
+        let control = self.installed.control();
+        let mut command = Command::new(binary()?);
+        command.args(words).arg(format!("--kubeconfig={}", control.admin().display())).args(["--output", "json"]);
+        Ok(serde_json::from_str(&control.host.output(command)?)?)
+    }
+
+    fn drain(&self, node: &str, yes: bool) -> Result<()> {
+        let value = if yes { json!("true") } else { Value::Null };
+        let change = json!({"metadata": {"annotations": {"oxelb.io/drain": value}}});
+        self.installed.control().rest.patch(&format!("/api/v1/nodes/{node}"), &change).map(drop)
+    }
+
+    /// Until another node than this answers.
+    fn left(&self, node: &str) -> Result<String> {
+        until(&format!("another node than {node} answers"), secs(20), || {
+            let owner = self.installed.owner(self.address)?.name.clone();
+            ensure!(owner != node);
+            Ok(owner)
+        })
+    }
+}
+
+fn so_far(asking: &Asking) -> String {
+    let seen = asking.seen();
+    format!(
+        "{} asked, {} not connected, {} cut, longest gap {} ms",
+        seen.sent,
+        seen.unconnected,
+        seen.lost - seen.unconnected,
+        seen.gap.as_millis()
+    )
+}
+
+fn planned(lab: &Lab) -> Result<()> {
+    let mut cluster = Cluster::new(lab)?;
+    let nodes: Vec<String> = cluster.installed.cluster.nodes.iter().map(|n| n.name.clone()).collect();
+    let _pod = cluster.installed.cluster.pod(&cluster.installed.cluster.nodes[0], "web", &json!({"app": "web"}))?;
+    let client = cluster.installed.cluster.client.clone();
+    let to = SocketAddr::new(cluster.address, 80);
+    until("the client reaches the pod", secs(20), || get(&client, to, millis(500)))?;
+    let asking = Asking::start(&client, to, millis(1), secs(3));
+    let asked = |more: usize| -> Result<()> {
+        let end = asking.seen().sent + more;
+        until("the client asks on", secs(20), || {
+            ensure!(asking.seen().sent >= end);
+            Ok(())
+        })
+    };
+    asked(300)?;
+    // Every node is drained in turn.
+    for _ in 0..nodes.len() {
+        let owner = cluster.owner()?;
+        cluster.drain(&owner, true)?;
+        let next = cluster.left(&owner)?;
+        asked(200)?;
+        cluster.drain(&owner, false)?;
+        println!("drained {owner}: {next} answers; {}", so_far(&asking));
+    }
+    // By hand, and it is said who owns it.
+    let owner = cluster.owner()?;
+    let to_node = nodes.iter().find(|n| **n != owner).context("no other node")?.clone();
+    let moved = cluster.oxelb(&["move", &cluster.address.to_string(), "--to", &to_node])?;
+    ensure!(moved["from"] == owner.as_str() && moved["to"] == to_node.as_str(), "{moved}");
+    ensure!(cluster.owner()? == to_node);
+    let owners = cluster.oxelb(&["owners"])?;
+    let known = |owners: &Value| owners["addresses"][0]["owner"] == to_node.as_str();
+    ensure!(known(&owners) && owners["acceptors"].as_array().is_some_and(|a| a.len() == 3), "{owners}");
+    let reason = owners["moves"].as_array().into_iter().flatten().rfind(|m| m["gained"] == false).cloned();
+    ensure!(reason.is_some_and(|m| m["reason"] == format!("it was handed over to {to_node}")), "{owners}");
+    println!("moved by hand {owner} -> {to_node}; {}", so_far(&asking));
+    // All speakers are rolled.
+    for number in 0..nodes.len() {
+        let node = &cluster.installed.cluster.nodes[number];
+        let old = cluster.speakers.remove(number);
+        old.stop()?;
+        let new = cluster.installed.speaker(node)?;
+        cluster.speakers.insert(number, new);
+        asked(200)?;
+        println!("updated {}: {}", node.name, so_far(&asking));
+    }
+    let listed = cluster.oxelb(&["acceptors"])?;
+    ensure!(listed["speakers"].as_array().is_some_and(|s| s.iter().all(|s| s["acceptor"] == true)), "{listed}");
+    let seen = asking.finish()?;
+    println!(
+        "{} connections: {}",
+        seen.sent,
+        if seen.unconnected == 0 { "all were made" } else { "some were not made" }
+    );
+    // A connection that is open in the moment of a move ends: the next owner does not know it (README, limits).
+    ensure!(seen.unconnected == 0, "{seen:?}");
+    cluster.controller.check()
+}
+
+fn headless(lab: &Lab) -> Result<()> {
+    let mut cluster = Cluster::new(lab)?;
+    // The snapshots are written half a second after the last change.
+    let state = |node: &str| lab.folder(&format!("state.{node}"));
+    let nodes: Vec<String> = cluster.installed.cluster.nodes.iter().map(|n| n.name.clone()).collect();
+    until("every speaker has a snapshot with the address", secs(20), || {
+        for node in &nodes {
+            let text = std::fs::read_to_string(state(node)?.join("snapshot.json"))?;
+            ensure!(text.contains(&cluster.address.to_string()) && text.contains("Ownership"), "{node}");
+        }
+        Ok(())
+    })?;
+    let owner = cluster.owner()?;
+    cluster.installed.cluster.control.stop_api()?;
+    let dead = nodes.iter().position(|n| *n == owner).context("no such node")?;
+    cluster.speakers[dead].kill()?;
+    let heir = cluster.left(&owner)?;
+    // One that does not own it is started anew, from its snapshot.
+    let other = nodes.iter().position(|n| *n != owner && *n != heir).context("no third node")?;
+    cluster.speakers[other].kill()?;
+    let again = cluster.installed.start_speaker(&cluster.installed.cluster.nodes[other])?;
+    again.until("it is ready", secs(30), || {
+        cluster.installed.cluster.nodes[other].host.run("curl -sSf --max-time 2 http://127.0.0.1:50053/readyz")
+    })?;
+    cluster.speakers[other] = again;
+    ensure!(cluster.owner()? == heir, "the restart moved it");
+    let back = cluster.installed.start_speaker(&cluster.installed.cluster.nodes[dead])?;
+    cluster.speakers[dead] = back;
+    cluster.installed.cluster.control.start_api()?;
+    until("the API server hears of the new owner", secs(60), || {
+        let speaker = cluster.installed.control().rest.get(&format!("{}/{heir}", common::SPEAKERS))?;
+        ensure!(speaker["status"]["owns"] == 1, "{}", speaker["status"]);
+        cluster.installed.said(&format!("{SERVICES}/web"), "openelb.io/Announced", "Announced").map(drop)
+    })?;
+    ensure!(cluster.owner()? == heir, "the return of the API server moved it");
+    let found = client::arp(&cluster.installed.cluster.client, "eth0", cluster.address)?;
+    ensure!(found.len() == 1, "{found:?}");
+    println!("API server away: {owner} -> {heir}; its return moved nothing");
+    Ok(())
+}
