@@ -31,6 +31,11 @@ bench: ## Speed and memory, each beside a floor measured in the same run
 	@hack/build
 	@cargo run --quiet --release --package oxelb-lab --bin lab -- bench
 
+bench-failover: ## How long nobody answers, for each kind of fault, beside keepalived
+	@hack/install-deps test
+	@hack/build
+	@cargo run --quiet --release --package oxelb-lab --bin lab -- bench-failover --picture docs/src/failover.svg
+
 image: ## image/oxelb.tar, from scratch around the one binary
 	@hack/install-deps image
 	@hack/build
@@ -42,4 +47,4 @@ lint: ## Format, clippy, licences and duplicates
 crds: ## The CRDs in deploy/, made anew from the types
 	@cargo run --quiet --package oxelb-api --example crds
 
-.PHONY: help build demo demo-k8s test bench image lint crds
+.PHONY: help build demo demo-k8s test bench bench-failover image lint crds

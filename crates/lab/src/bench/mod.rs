@@ -8,6 +8,7 @@
 //! Figures are told and compared with their aims, never asserted; only what could not be measured is a failure.
 
 mod arp;
+pub mod failover;
 mod latency;
 mod memory;
 mod services;
