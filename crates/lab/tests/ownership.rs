@@ -172,6 +172,18 @@ fn planned(lab: &Lab) -> Result<()> {
         asked(200)?;
         println!("updated {}: {}", node.name, so_far(&asking));
     }
+    // Asked of a speaker itself, as while there is no API server; and spread anew.
+    let mut ask = Command::new(binary()?);
+    ask.args(["owners", "--ask", "127.0.0.1:50053", "--output", "json"]);
+    let told: Value = serde_json::from_str(&cluster.installed.cluster.nodes[0].host.output(ask)?)?;
+    let owner = cluster.owner()?;
+    ensure!(told["addresses"][0]["owner"] == owner.as_str() && told["epoch"].as_u64() > Some(0), "{told}");
+    let spread = cluster.oxelb(&["rebalance"])?;
+    ensure!(
+        spread["owns"].as_object().is_some_and(|owns| owns.values().all(|n| *n == 1) && owns.len() == 1),
+        "{spread}"
+    );
+    println!("rebalanced: {spread}; {}", so_far(&asking));
     let listed = cluster.oxelb(&["acceptors"])?;
     ensure!(listed["speakers"].as_array().is_some_and(|s| s.iter().all(|s| s["acceptor"] == true)), "{listed}");
     let seen = asking.finish()?;
