@@ -8,6 +8,7 @@ mod common;
 use anyhow::{Context, Result, ensure};
 use common::{Installed, SERVICES};
 use lab::client::{self, Asking, get};
+use lab::cluster::DEVICE;
 use lab::faults::{Fault, Scene};
 use lab::host::Lab;
 use lab::oxelb::binary;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         ("with_preset_fast_no_fault_makes_two_nodes_answer_and_another_answers_in_time", fast),
         ("of_two_speakers_the_one_left_answers_with_and_without_a_gateway", pair),
         ("drains_moves_and_updates_fail_no_connection_attempt", planned),
+        ("an_address_that_a_stranger_has_is_not_announced_until_the_stranger_is_gone", taken),
         ("without_the_api_server_an_owner_is_replaced_and_its_return_moves_nothing", headless),
     ];
     suite::main(tests)
@@ -195,6 +197,38 @@ fn planned(lab: &Lab) -> Result<()> {
     // A connection that is open in the moment of a move ends: the next owner does not know it (README, limits).
     ensure!(seen.unconnected == 0, "{seen:?}");
     cluster.controller.check()
+}
+
+fn taken(lab: &Lab) -> Result<()> {
+    let cluster = Cluster::new(lab)?;
+    let (installed, rest) = (&cluster.installed, &cluster.installed.control().rest);
+    let stranger = lab.host("stranger")?;
+    installed.cluster.lan.plug(&stranger, "eth0", &["192.168.0.103/22", "192.168.0.181/22"])?;
+    let mac = stranger.mac("eth0")?;
+    let pool = json!({"eip.openelb.kubesphere.io/v1alpha2": "eip-pool"});
+    let address = installed.service("second", 1, &pool, &json!({}))?[0];
+    ensure!(address == IpAddr::from([192, 168, 0, 181]), "{address}");
+    let warned = || -> Result<Vec<String>> {
+        let all = rest.get(common::SPEAKERS)?;
+        let warnings = all["items"].as_array().into_iter().flatten().flat_map(|s| s["status"]["warnings"].as_array());
+        let taken = warnings.flatten().filter(|w| w["reason"] == "AddressTaken");
+        Ok(taken.filter_map(|w| w["message"].as_str().map(str::to_owned)).collect())
+    };
+    until("a node says who has the address", secs(20), || {
+        let all = warned()?;
+        ensure!(all.len() == 1 && all[0].contains(&mac) && all[0].contains("192.168.0.181"), "{all:?}");
+        Ok(())
+    })?;
+    let client = &installed.cluster.client;
+    let found = client::arp(client, "eth0", address)?;
+    ensure!(found.into_iter().eq([mac]), "a node answers too");
+    stranger.ip("addr del 192.168.0.181/22 dev eth0")?;
+    until("a node answers, and nobody complains any more", secs(20), || {
+        let owner = installed.owner(address)?;
+        let found = client::arp(client, "eth0", address)?;
+        ensure!(found.into_iter().eq([owner.host.mac(DEVICE)?]) && warned()?.is_empty());
+        Ok(())
+    })
 }
 
 fn headless(lab: &Lab) -> Result<()> {
