@@ -186,7 +186,11 @@ fn step(request: &mut Open) -> Option<Option<String>> {
         match request.socket.write(REQUEST) {
             Ok(_) => request.asked = true,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => return None,
-            Err(_) => return Some(None),
+            Err(error) => {
+                // Only a connection that was made is reset (RFC 9293 §3.10.7.3); an attempt is refused.
+                request.asked = matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
+                return Some(None);
+            }
         }
     }
     let mut buffer = [0; 2048];

@@ -248,17 +248,22 @@ fn headless(lab: &Lab) -> Result<()> {
     let dead = nodes.iter().position(|n| *n == owner).context("no such node")?;
     cluster.speakers[dead].kill()?;
     let heir = cluster.left(&owner)?;
-    // One that does not own it is started anew, from its snapshot.
+    // The dead one, and then one that did not own it, are started anew, from their snapshots; a majority is always there.
     let other = nodes.iter().position(|n| *n != owner && *n != heir).context("no third node")?;
-    cluster.speakers[other].kill()?;
-    let again = cluster.installed.start_speaker(&cluster.installed.cluster.nodes[other])?;
-    again.until("it is ready", secs(30), || {
-        cluster.installed.cluster.nodes[other].host.run("curl -sSf --max-time 2 http://127.0.0.1:50053/readyz")
-    })?;
-    cluster.speakers[other] = again;
-    ensure!(cluster.owner()? == heir, "the restart moved it");
-    let back = cluster.installed.start_speaker(&cluster.installed.cluster.nodes[dead])?;
-    cluster.speakers[dead] = back;
+    for number in [dead, other] {
+        cluster.speakers[number].kill()?;
+        let node = &cluster.installed.cluster.nodes[number];
+        let again = cluster.installed.start_speaker(node)?;
+        again.until("it is ready and hears the others", secs(30), || {
+            node.host.run("curl -sSf --max-time 2 http://127.0.0.1:50053/readyz")?;
+            let said = node.host.run("curl -sSf --max-time 2 http://127.0.0.1:50053/owners")?;
+            let said: Value = serde_json::from_str(&said)?;
+            ensure!(said["alive"].as_array().is_some_and(|alive| alive.len() == 2), "{said}");
+            Ok(())
+        })?;
+        cluster.speakers[number] = again;
+        ensure!(cluster.owner()? == heir, "the restart of {} moved it", node.name);
+    }
     cluster.installed.cluster.control.start_api()?;
     until("the API server hears of the new owner", secs(60), || {
         let speaker = cluster.installed.control().rest.get(&format!("{}/{heir}", common::SPEAKERS))?;
