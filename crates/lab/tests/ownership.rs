@@ -132,6 +132,8 @@ fn planned(lab: &Lab) -> Result<()> {
     let nodes: Vec<String> = cluster.installed.cluster.nodes.iter().map(|n| n.name.clone()).collect();
     let _pod = cluster.installed.cluster.pod(&cluster.installed.cluster.nodes[0], "web", &json!({"app": "web"}))?;
     let client = cluster.installed.cluster.client.clone();
+    // Tens of thousands of connections within the time that a port rests.
+    client.sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
     let to = SocketAddr::new(cluster.address, 80);
     until("the client reaches the pod", secs(20), || get(&client, to, millis(500)))?;
     let asking = Asking::start(&client, to, millis(1), secs(3));
