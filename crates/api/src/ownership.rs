@@ -52,6 +52,15 @@ pub enum InvalidOwnership {
     Move(String),
 }
 
+/// How many acceptors so many speakers have.
+pub fn acceptors_for(speakers: usize) -> usize {
+    match speakers {
+        0..=2 => 1,
+        3..=4 => 3,
+        _ => 5,
+    }
+}
+
 impl Ownership {
     /// Reads the `data` of the ConfigMap.
     pub fn read(data: &BTreeMap<String, String>) -> Result<Ownership, InvalidOwnership> {

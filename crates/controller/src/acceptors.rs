@@ -12,6 +12,7 @@
 //!
 //! When a majority of the members is gone for good there is no safe step: an operator says so (`oxelb acceptors reset`).
 
+use api::ownership::acceptors_for;
 use api::speaker::{AcceptorStatus, Speaker};
 use api::{Node, Ownership};
 use engine::Tick;
@@ -33,7 +34,7 @@ pub(crate) struct Acceptors {
     /// The ConfigMap as read; `None` when there is none.
     read: Option<Result<Ownership, String>>,
     /// A write is on its way, or has landed and was not read yet.
-    written: Option<Ownership>,
+    writing: bool,
     nodes: BTreeMap<String, bool>,
     speakers: BTreeMap<String, (bool, AcceptorStatus)>,
     first_report: Option<Tick>,
@@ -55,14 +56,6 @@ pub(crate) struct Step {
     pub(crate) why: String,
 }
 
-fn size(speakers: usize) -> usize {
-    match speakers {
-        0..=2 => 1,
-        3..=4 => 3,
-        _ => 5,
-    }
-}
-
 fn majority(of: usize) -> usize {
     of / 2 + 1
 }
@@ -76,11 +69,11 @@ impl Acceptors {
             );
         }
         self.read = Some(read);
-        self.written = None;
+        self.writing = false;
     }
 
     pub(crate) fn unset(&mut self) {
-        (self.read, self.written) = (None, None);
+        (self.read, self.writing) = (None, false);
     }
 
     pub(crate) fn set_node(&mut self, node: &Node) {
@@ -110,9 +103,7 @@ impl Acceptors {
 
     /// A write came back; what landed will be read.
     pub(crate) fn done(&mut self, landed: bool) {
-        if !landed {
-            self.written = None;
-        }
+        self.writing &= landed;
     }
 
     /// How many there are, and the number of the set.
@@ -171,7 +162,7 @@ impl Acceptors {
     /// The next step, if it is time for one. What it gives is on its way until [`Acceptors::done`] or the next read.
     pub(crate) fn step(&mut self, now: Tick) -> Option<Step> {
         self.wake = None;
-        if self.written.is_some() {
+        if self.writing {
             return None;
         }
         self.look(now);
@@ -183,7 +174,7 @@ impl Acceptors {
             None => self.first(now),
             Some(Ok(present)) => self.newer(&present).or_else(|| self.change(now, &present)),
         }?;
-        self.written = Some(step.write.clone());
+        self.writing = true;
         Some(step)
     }
 
@@ -217,7 +208,7 @@ impl Acceptors {
         if able.is_empty() || !(all || late) {
             return None;
         }
-        let members = able.iter().take(size(able.len())).map(|n| (*n).clone()).collect();
+        let members = able.iter().take(acceptors_for(able.len())).map(|n| (*n).clone()).collect();
         let write = Ownership { epoch: 1, members, ..Ownership::default() };
         Some(Step { read: None, write, why: "these are the first acceptors".to_owned() })
     }
@@ -234,7 +225,7 @@ impl Acceptors {
     fn change(&mut self, now: Tick, present: &Ownership) -> Option<Step> {
         let settled = self.settled.is_some_and(|(_, at)| at + SETTLES <= now);
         let count = self.speakers.keys().filter(|n| self.exists(n)).count();
-        let wanted = size(count);
+        let wanted = acceptors_for(count);
         let bad = |m: &String| -> Option<String> {
             if !self.exists(m) {
                 return Some(format!("{m} is no node of the cluster any more"));

@@ -95,7 +95,7 @@ impl Fault {
 
     /// For how long nobody may answer where a lease gives up within `lease` and another follows.
     pub fn most(self, lease: Duration) -> Duration {
-        if self == Fault::Deaf { lease * 3 + lease } else { lease }
+        if self == Fault::Deaf { lease * 4 } else { lease }
     }
 }
 

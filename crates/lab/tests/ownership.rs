@@ -50,7 +50,7 @@ fn normal(lab: &Lab) -> Result<()> {
 }
 
 fn fast(lab: &Lab) -> Result<()> {
-    // A lease of 90 ms does not bear that both processors are busy; that is what the other presets are for.
+    // That 90 ms bear two busy processors is not claimed; that is what the other presets are for.
     let faults: Vec<Fault> = Fault::ALL.into_iter().filter(|f| *f != Fault::Starved).collect();
     run(&mut Scene::start(lab, 3, "fast", true)?, &faults, millis(150))
 }

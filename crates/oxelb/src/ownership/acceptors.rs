@@ -4,6 +4,7 @@
 use super::{Cluster, aligned, name};
 use anyhow::{Context, ensure};
 use api::Ownership;
+use api::ownership::acceptors_for;
 use serde_json::{Value, json};
 use source::{Store, Write};
 use std::collections::BTreeSet;
@@ -57,12 +58,7 @@ pub fn reset_to(cluster: &Cluster, members: &[String]) -> anyhow::Result<Ownersh
     let unknown: Vec<&String> = members.iter().filter(|m| !cluster.speakers.iter().any(|s| name(s) == *m)).collect();
     ensure!(unknown.is_empty(), "no speaker runs on {unknown:?}");
     let members: BTreeSet<String> = if members.is_empty() {
-        let size = match there.len() {
-            0..=2 => 1,
-            3..=4 => 3,
-            _ => 5,
-        };
-        there.iter().take(size).map(|n| (*n).to_owned()).collect()
+        there.iter().take(acceptors_for(there.len())).map(|n| (*n).to_owned()).collect()
     } else {
         members.iter().cloned().collect()
     };

@@ -142,8 +142,9 @@ impl Shell {
                 }
             }
         }
-        if !outcomes.is_empty() {
-            outcomes.into_iter().for_each(|outcome| self.learned(outcome));
+        let unproven = self.unproven.len();
+        outcomes.into_iter().for_each(|outcome| self.learned(outcome));
+        if self.unproven.len() != unproven {
             self.announce_where(net::now());
         }
     }
@@ -164,8 +165,8 @@ impl Shell {
         }
         self.next_self_probe = Some(now + SELF_PROBE);
         let view = self.lease.view(now);
-        let ours = |ip: &IpAddr| view.owners.get(ip).is_some_and(|owner| *owner != self.node);
-        self.facts.probed.retain(|ip, _| ours(ip));
+        let of_others = |ip: &IpAddr| view.owners.get(ip).is_some_and(|owner| *owner != self.node);
+        self.facts.probed.retain(|ip, _| of_others(ip));
         let mut probes = Vec::new();
         for (address, owner) in &view.owners {
             let Some(wanted) = self.intent.addresses.get(address).filter(|_| *owner != self.node) else { continue };
@@ -214,6 +215,7 @@ impl Shell {
                 if !self.unproven.contains_key(&address) || (claims.is_empty() && !certain) {
                     return;
                 }
+                self.news = true;
                 if let Some((on, mac)) = claims.first() {
                     if self.facts.taken.insert(address, (*on, *mac)).is_none() {
                         tracing::warn!(%address, %mac, "a stranger has the address, which was to be announced for the first time: it is not announced");
@@ -225,12 +227,13 @@ impl Shell {
             }
             Why::SelfProbe => {
                 if certain || !claims.is_empty() {
-                    let macs = claims.into_iter().map(|(_, mac)| mac).collect();
+                    let macs: BTreeSet<_> = claims.into_iter().map(|(_, mac)| mac).collect();
+                    // Thousands of probes end as the ones before, and are no news.
+                    self.news |= self.facts.probed.get(&address) != Some(&macs);
                     self.facts.probed.insert(address, macs);
                 }
             }
         }
-        self.news = true;
     }
 }
 
