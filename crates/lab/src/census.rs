@@ -2,7 +2,7 @@
 //! time without any are seen.
 
 use anyhow::{Result, anyhow};
-use engine::{IfIndex, MacAddr};
+use engine::MacAddr;
 use net::PacketSocket;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -36,8 +36,7 @@ pub struct Answers {
 impl Census {
     /// Starts to ask from the device eth0 of `asker`, which has the address `from`, every `pace`.
     pub fn start(asker: &Host, from: Ipv4Addr, address: Ipv4Addr, pace: Duration) -> Result<Census> {
-        let line = asker.ip("-o link show dev eth0")?;
-        let index = IfIndex(line.split(':').next().unwrap_or_default().trim().parse()?);
+        let index = asker.index("eth0")?;
         let mac: MacAddr = asker.mac("eth0")?.parse()?;
         // RFC 826: Ethernet header, then the request.
         let mut question = vec![255; 6];

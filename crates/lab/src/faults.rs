@@ -9,6 +9,7 @@
 
 use anyhow::{Context, Result, ensure};
 use engine::MacAddr;
+use net::PacketSocket;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
@@ -30,6 +31,9 @@ const PACE: Duration = millis(2);
 /// How long it is watched after a fault, and after it is over: longer than any lease of the presets used here.
 const WATCH: Duration = millis(3500);
 const AFTER: Duration = millis(1200);
+
+/// How long another program speaks for the address.
+const SPEAK: Duration = millis(2500);
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,6 +110,12 @@ pub struct Outcome {
     pub gap: Duration,
     /// Buckets of 10 ms in which two nodes answered.
     pub doubled: usize,
+}
+
+/// An ARP answer that nobody asked for (RFC 826): this host has the address.
+fn gratuitous(mac: MacAddr) -> Vec<u8> {
+    let header = [&[0xff; 6][..], &mac.0, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2]].concat();
+    [&header[..], &mac.0, &ADDRESS.octets(), &[0xff; 6], &ADDRESS.octets()].concat()
 }
 
 struct Node {
@@ -222,6 +232,47 @@ impl Scene {
         self.judge(fault, owner, &answers).with_context(|| format!("{}: {outcome:?}", fault.name()))?;
         self.settled().with_context(|| format!("after: {}", fault.name()))?;
         Ok(outcome)
+    }
+
+    /// Stops the owner's process for good, while another program on its node speaks for the address all the time: how
+    /// long after the stop the last of those frames came out of the node. Then the owner's process goes on.
+    pub fn frozen(&mut self) -> Result<Duration> {
+        let owner = &self.nodes[self.settled()?];
+        let (mac, frame) = (owner.mac, gratuitous(owner.mac));
+        let (from, to) = (owner.host.index(DEVICE)?, self.counter.index("eth0")?);
+        let speak = owner.host.thread(move || -> Result<()> {
+            let socket = PacketSocket::open(from)?;
+            let end = Instant::now() + SPEAK;
+            while Instant::now() < end {
+                let _ = socket.send(&frame); // dropped on its way out is told as an error
+                std::thread::sleep(PACE);
+            }
+            Ok(())
+        });
+        let hear = self.counter.thread(move || -> Result<Vec<Instant>> {
+            let (socket, mut buffer, mut heard) = (PacketSocket::open(to)?, [0; 2048], Vec::new());
+            let end = Instant::now() + SPEAK;
+            while Instant::now() < end {
+                match socket.receive(&mut buffer)? {
+                    Some(42..) if buffer[22..28] == mac.0 && buffer[28..32] == ADDRESS.octets() => {
+                        heard.push(Instant::now());
+                    }
+                    Some(_) => {}
+                    None => std::thread::sleep(millis(1)),
+                }
+            }
+            Ok(heard)
+        });
+        std::thread::sleep(millis(300));
+        let stopped = Instant::now();
+        owner.speaker.signal(Signal::SIGSTOP)?;
+        let joined = |_| anyhow::anyhow!("it panicked");
+        speak.join().map_err(joined)???;
+        let heard = hear.join().map_err(joined)???;
+        owner.speaker.signal(Signal::SIGCONT)?;
+        ensure!(heard.iter().any(|at| *at < stopped), "nothing was heard before the stop either");
+        self.settled()?;
+        Ok(heard.last().map_or(Duration::ZERO, |last| last.saturating_duration_since(stopped)))
     }
 
     fn judge(&self, fault: Fault, owner: usize, answers: &Answers) -> Result<()> {

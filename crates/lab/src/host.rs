@@ -1,6 +1,7 @@
 //! Machines and cables: a [`Host`] is a named network namespace, a [`Switch`] a host with a bridge, a port of it one veth pair.
 
 use anyhow::{Context, Result, anyhow, bail};
+use engine::IfIndex;
 use nix::sched::{CloneFlags, setns};
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -158,6 +159,12 @@ impl Host {
         self.ip(&format!("link add name {dev} type veth peer name {peer_dev} netns {}", peer.0.netns))?;
         self.ip(&format!("link set dev {dev} up"))?;
         peer.ip(&format!("link set dev {peer_dev} up")).map(drop)
+    }
+
+    /// The number of a device.
+    pub fn index(&self, dev: &str) -> Result<IfIndex> {
+        let line = self.ip(&format!("-o link show dev {dev}"))?;
+        Ok(IfIndex(line.split(':').next().unwrap_or_default().trim().parse()?))
     }
 
     /// The MAC address of a device, in lower case.

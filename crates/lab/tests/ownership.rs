@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         ("with_preset_normal_no_fault_makes_two_nodes_answer_and_another_answers_in_time", normal),
         ("with_preset_fast_no_fault_makes_two_nodes_answer_and_another_answers_in_time", fast),
         ("of_two_speakers_the_one_left_answers_with_and_without_a_gateway", pair),
+        ("of_a_frozen_owner_the_kernel_lets_nothing_leave_once_its_lease_is_over", frozen),
         ("drains_moves_and_updates_fail_no_connection_attempt", planned),
         ("an_address_that_a_stranger_has_is_not_announced_until_the_stranger_is_gone", taken),
         ("without_the_api_server_an_owner_is_replaced_and_its_return_moves_nothing", headless),
@@ -62,6 +63,13 @@ fn pair(lab: &Lab) -> Result<()> {
         // The one that is left may be the acceptor or not: after the first death the other one owns.
         run(&mut scene, &[Fault::Kill, Fault::Kill, Fault::Cable], millis(2600))?;
     }
+    Ok(())
+}
+
+fn frozen(lab: &Lab) -> Result<()> {
+    let last = Scene::start(lab, 3, "normal", true)?.frozen()?;
+    println!("the last frame left {} ms after the owner was frozen", last.as_millis());
+    ensure!(last < millis(620), "a lease of 600 ms was over, and frames left for {last:?}");
     Ok(())
 }
 

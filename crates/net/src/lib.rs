@@ -2,6 +2,7 @@
 //! nothing knows what the packets mean, and nothing but this crate is `unsafe`.
 
 mod error;
+mod fence;
 mod groups;
 mod holder;
 pub mod host;
@@ -16,6 +17,7 @@ mod thread;
 mod udp;
 
 pub use error::Error;
+pub use fence::{Class, Fence};
 pub use groups::Groups;
 pub use memory::{give_back_memory, keep_heap_small, let_go_of_program};
 pub use netlink::{Change, LinkState, Monitor, NoRoute, Routes, Table};

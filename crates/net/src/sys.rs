@@ -6,7 +6,7 @@ use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use std::io;
 use std::mem::size_of;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// `sockaddr_ll`: an interface, and the ethertype wanted from it.
 pub(crate) struct LinkAddr(libc::sockaddr_ll);
@@ -153,4 +153,87 @@ pub(crate) fn let_go_of_code(start: usize, end: usize) -> io::Result<()> {
     // code, so nothing else can be there by now.
     let rc = unsafe { libc::madvise(address, length, libc::MADV_DONTNEED) };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The kinds of BPF maps in use, by their numbers.
+#[derive(Clone, Copy)]
+pub(crate) enum Map {
+    Hash = 1,
+    Array = 2,
+}
+
+/// Commands of bpf(2).
+const BPF_MAP_CREATE: libc::c_int = 0;
+const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
+const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_LINK_CREATE: libc::c_int = 28;
+
+/// `union bpf_attr`, as words of 32 bits; pointers have two. The kernel takes what is left out for zero.
+///
+/// # Safety
+/// Every pointer in it must be good for what the command does with it.
+unsafe fn bpf(command: libc::c_int, attributes: &[u32]) -> io::Result<libc::c_long> {
+    let size = size_of_val(attributes);
+    // SAFETY: the kernel reads `size` bytes; the caller answers for the pointers among them.
+    let rc = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size) };
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(rc) }
+}
+
+/// A command whose result is a new descriptor. See [`bpf`].
+unsafe fn bpf_descriptor(command: libc::c_int, attributes: &[u32]) -> io::Result<OwnedFd> {
+    // SAFETY: as the caller says; the kernel gives a descriptor that nobody else has.
+    unsafe { bpf(command, attributes).map(|fd| OwnedFd::from_raw_fd(fd as i32)) }
+}
+
+/// A pointer as the kernel reads it: 64 bits in the order of the machine.
+fn words<T>(pointer: *const T) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = (pointer as u64).to_ne_bytes();
+    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])]
+}
+
+/// A map for BPF, with keys and values of so many bytes. A hash takes memory only for what it holds.
+pub(crate) fn bpf_map(kind: Map, key: u32, value: u32, room: u32) -> io::Result<OwnedFd> {
+    const NO_PREALLOC: u32 = 1;
+    let flags = if matches!(kind, Map::Hash) { NO_PREALLOC } else { 0 };
+    // SAFETY: no pointers.
+    unsafe { bpf_descriptor(BPF_MAP_CREATE, &[kind as u32, key, value, room, flags]) }
+}
+
+/// Sets a value, whose length and whose key's are those that the map was made with: a hash of 16 to 4 bytes or an array
+/// of 4 to 8.
+pub(crate) fn bpf_set(map: impl AsFd, key: &[u8], value: &[u8]) -> io::Result<()> {
+    assert!(matches!((key.len(), value.len()), (16, 4) | (4, 8)), "no map has such keys and values");
+    let [k0, k1] = words(key.as_ptr());
+    let [v0, v1] = words(value.as_ptr());
+    // SAFETY: both are readable for as long as the lengths that maps are made with, and are only read.
+    unsafe { bpf(BPF_MAP_UPDATE_ELEM, &[map.as_fd().as_raw_fd() as u32, 0, k0, k1, v0, v1, 0, 0]) }.map(drop)
+}
+
+/// Removes a key of 16 bytes from a hash.
+pub(crate) fn bpf_remove(map: impl AsFd, key: &[u8; 16]) -> io::Result<()> {
+    let [k0, k1] = words(key.as_ptr());
+    // SAFETY: no map has longer keys; it is only read.
+    unsafe { bpf(BPF_MAP_DELETE_ELEM, &[map.as_fd().as_raw_fd() as u32, 0, k0, k1]) }.map(drop)
+}
+
+/// Loads a program that sees what leaves by an interface. The kernel checks it before it takes it.
+pub(crate) fn bpf_on_egress(program: &[[u8; 8]]) -> io::Result<OwnedFd> {
+    let [p0, p1] = words(program.as_ptr());
+    let license = c"Apache-2.0";
+    let [l0, l1] = words(license.as_ptr());
+    let mut attributes = [0; 18];
+    attributes[..6].copy_from_slice(&[SCHED_CLS, program.len() as u32, p0, p1, l0, l1]);
+    attributes[17] = TCX_EGRESS;
+    // SAFETY: the program and the text are readable, the one for its length, the other to its end.
+    unsafe { bpf_descriptor(BPF_PROG_LOAD, &attributes) }
+}
+
+const SCHED_CLS: u32 = 3;
+const TCX_EGRESS: u32 = 47;
+
+/// Has a program see what leaves by an interface, for as long as the descriptor lives.
+pub(crate) fn bpf_attach(program: impl AsFd, on: IfIndex) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers.
+    unsafe { bpf_descriptor(BPF_LINK_CREATE, &[program.as_fd().as_raw_fd() as u32, on.0, TCX_EGRESS, 0, 0, 0, 0, 0]) }
 }

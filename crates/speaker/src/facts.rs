@@ -30,6 +30,8 @@ pub struct Facts {
     pub probed: BTreeMap<IpAddr, BTreeSet<MacAddr>>,
     /// Frames that were not sent because the lease of their address was over at that moment.
     pub withheld: u64,
+    /// The kernel lets nothing leave for an address whose lease is over.
+    pub fenced: bool,
     /// Why this node does not own an address any more.
     pub lost: BTreeMap<IpAddr, String>,
     /// Heartbeats that were refused, by sender's address and reason, and the last one's time.

@@ -160,6 +160,11 @@ fn text(facts: &Facts, bgp: &bgp::Facts, node: &str) -> String {
         ("oxelb_probes_unanswered", "Addresses of other nodes that nobody answered for when asked", unanswered),
         ("oxelb_probes_doubled", "Addresses of other nodes that several hosts answered for when asked", doubled),
         ("oxelb_addresses_without_majority", "Addresses owned although no majority of acceptors is heard", without),
+        (
+            "oxelb_fenced",
+            "1 while the kernel lets nothing leave for an address whose lease is over",
+            facts.fenced.into(),
+        ),
         ("oxelb_epoch", "The number of the newest set of acceptors that is known", epoch),
     ];
     for (name, help, value) in state {

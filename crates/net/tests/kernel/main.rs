@@ -8,6 +8,7 @@ extern crate oxelb_net as net;
 
 mod answers;
 mod deadlines;
+mod fence;
 mod frames;
 mod groups;
 mod host;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     let all: Vec<Test> = [
         answers::TESTS,
         deadlines::TESTS,
+        fence::TESTS,
         frames::TESTS,
         groups::TESTS,
         host::TESTS,

@@ -11,6 +11,7 @@
 //! In every turn `lease` comes before `l2` and its effects before `l2`'s, so an address that was lost is not answered
 //! for in the same turn; and nothing is sent for an address whose lease is over at that very moment.
 
+mod fence;
 mod links;
 mod owning;
 mod questions;
@@ -21,6 +22,7 @@ use crate::orders::Orders;
 use crate::{Error, Options, record};
 use api::pool::Interface;
 use engine::{Engine, IfIndex, Tick};
+use fence::Fencing;
 use l2::L2;
 use lease::{Epoch, Lease};
 use net::{Groups, Monitor, PacketSocket, Poller, Udp};
@@ -97,6 +99,7 @@ pub(crate) fn start(options: &Options, facts: watch::Sender<Arc<Facts>>) -> Resu
         monitor,
         sockets: BTreeMap::new(),
         groups: Groups::new(),
+        fencing: Fencing::start(),
         intent: Arc::default(),
         resolved: BTreeMap::new(),
         questions: Questions::default(),
@@ -141,6 +144,7 @@ struct Shell {
     monitor: Monitor,
     sockets: BTreeMap<IfIndex, PacketSocket>,
     groups: Groups,
+    fencing: Fencing,
     intent: Arc<Intent>,
     /// Where each pool is announced on this node.
     resolved: BTreeMap<Interface, Result<BTreeSet<IfIndex>, String>>,
@@ -177,6 +181,7 @@ impl Shell {
             let now = net::now();
             self.lease.timeout(now);
             self.lease_effects(now);
+            self.fence_leases(now);
             self.look_for_strangers(now);
             self.probe_others(now);
             // To its questions silence is an answer, so none may wait unread.
@@ -259,6 +264,7 @@ impl Shell {
         let wanted = &self.intent.addresses;
         self.facts.lost.retain(|ip, _| wanted.contains_key(ip));
         self.facts.now = now;
+        self.facts.fenced = self.fencing.stands();
         self.facts.view = self.lease.view(now);
         self.facts.counters = self.l2.counters().clone();
         self.out.send_replace(Arc::new(self.facts.clone()));

@@ -64,6 +64,7 @@ impl Shell {
         self.facts.conflicts.retain(|ip, _| addresses.contains_key(ip));
         self.l2.handle(now, l2::Input::Addresses(addresses));
         self.l2.handle(now, l2::Input::Watch(watched));
+        self.fence_owned(now);
         self.news = true;
     }
 

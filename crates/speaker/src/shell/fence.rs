@@ -1,0 +1,79 @@
+//! What the kernel's fence is told of leases. Without a fence (no permission, an older kernel) the look at the clock
+//! before each frame is all that there is.
+
+use super::Shell;
+use engine::Tick;
+use lease::Preset;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The fence, and when it is next told how long leases run.
+pub(super) struct Fencing {
+    fence: Option<net::Fence>,
+    next: Tick,
+}
+
+impl Fencing {
+    pub(super) fn start() -> Fencing {
+        let fence = net::Fence::new().and_then(|mut fence| {
+            // Whether the rest is permitted too shows on an interface that every node has.
+            fence.guard(&[engine::IfIndex(1)].into()).map(|()| fence)
+        });
+        match &fence {
+            Ok(_) => tracing::info!("the kernel lets nothing leave for an address whose lease is over"),
+            Err(error) => tracing::info!(%error, "no fence in the kernel: this process alone looks at its leases"),
+        }
+        Fencing { fence: fence.ok(), next: Tick::ZERO }
+    }
+
+    pub(super) fn stands(&self) -> bool {
+        self.fence.is_some()
+    }
+
+    fn tell(&mut self, what: impl FnOnce(&mut net::Fence) -> Result<(), net::Error>) {
+        let Some(fence) = &mut self.fence else { return };
+        if let Err(error) = what(fence) {
+            tracing::warn!(%error, "the fence in the kernel is taken away: this process alone looks at its leases");
+            self.fence = None;
+        }
+    }
+}
+
+fn class(preset: Preset) -> net::Class {
+    preset as net::Class
+}
+
+impl Shell {
+    /// Tells the fence which addresses it is to look at, and where.
+    pub(super) fn fence_owned(&mut self, now: Tick) {
+        if !self.fencing.stands() {
+            return;
+        }
+        // First the lease, then what it is for: else an answer could be dropped in between.
+        self.fencing.next = now;
+        self.fence_leases(now);
+        let on = self.sockets.keys().copied().collect();
+        let preset = |ip| self.intent.addresses.get(ip).map(|w| w.place.preset).unwrap_or_default();
+        let owned = self.facts.owned.keys().map(|ip| (*ip, class(preset(ip)))).collect();
+        self.fencing.tell(|fence| fence.guard(&on).and_then(|()| fence.own(owned)));
+    }
+
+    /// Tells the fence how long leases run by now: of each preset the one that ends first.
+    pub(super) fn fence_leases(&mut self, now: Tick) {
+        if !self.fencing.stands() || now < self.fencing.next {
+            return;
+        }
+        let mut ends: BTreeMap<Preset, Tick> = BTreeMap::new();
+        for ip in self.facts.owned.keys() {
+            if let (Some(wanted), Some(until)) = (self.intent.addresses.get(ip), self.lease.until(*ip)) {
+                let first = ends.entry(wanted.place.preset).or_insert(until);
+                *first = until.min(*first);
+            }
+        }
+        // Told twice for each renewal it lags behind by less than the lease has to spare.
+        let pace = ends.keys().map(|preset| preset.heartbeat()).min().unwrap_or(Duration::from_secs(1));
+        self.fencing.next = now + pace / 2;
+        let told = |fence: &mut net::Fence| ends.into_iter().try_for_each(|(p, until)| fence.open(class(p), until));
+        self.fencing.tell(told);
+    }
+}
