@@ -151,6 +151,9 @@ pub struct Warning {
     /// The pool that it is about, when it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
+    /// The address, range of addresses or interface that it is about, when it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
     /// In plain words: what, where, and the mend.
     pub message: String,
 }

@@ -65,10 +65,18 @@ impl Reports {
                 "GatewayInPool" => "a gateway of",
                 _ => return None,
             };
-            // These warnings begin with the address that they are about.
-            Some((w.message.split_whitespace().next()?.parse().ok()?, format!("{what} node {node}")))
+            Some((w.subject.as_ref()?.parse().ok()?, format!("{what} node {node}")))
         };
         self.warnings().filter_map(of).collect()
+    }
+
+    /// Addresses that some node is to announce and does not, because somebody else on the segment has them.
+    pub fn taken(&self) -> BTreeMap<IpAddr, String> {
+        let taken = self.warnings().filter(|(_, w)| w.reason == "AddressTaken");
+        let of = |(node, w): (&str, &Warning)| {
+            Some((w.subject.as_ref()?.parse().ok()?, format!("another host, which node {node} found")))
+        };
+        taken.filter_map(of).collect()
     }
 
     fn of<'a>(&'a self, nodes: &'a BTreeSet<String>) -> impl Iterator<Item = (&'a str, &'a Report)> {
@@ -107,7 +115,7 @@ fn trouble(ip: IpAddr, service: &Service, plan: &Plan, reports: &Reports) -> Opt
         return Some((because.reason().to_owned(), format!("no node announces {ip}: {because}")));
     }
     let candidates: Vec<_> = reports.of(&announcement.candidates).collect();
-    let of_pool = |w: &&Warning| w.pool.as_deref() == Some(announcement.pool.name.as_str());
+    let of_pool = |w: &&Warning| w.pool.as_deref() == Some(announcement.pool.name.as_str()) && concerns(w, ip);
     let first = |wanted: &dyn Fn(&Warning) -> bool| {
         let found = |(node, r): &(&str, &Report)| {
             r.warnings.iter().filter(of_pool).find(|w| wanted(w)).map(|w| ((*node).to_owned(), w.clone()))
@@ -125,7 +133,8 @@ fn trouble(ip: IpAddr, service: &Service, plan: &Plan, reports: &Reports) -> Opt
     if !candidates.iter().any(|(_, r)| r.alive) {
         return Some(("NoSpeaker".to_owned(), no_speaker(ip, announcement)));
     }
-    if let Some((node, w)) = first(&|w| matches!(w.reason.as_str(), "InterfaceMissing" | "NoSpeaker")) {
+    if let Some((node, w)) = first(&|w| matches!(w.reason.as_str(), "InterfaceMissing" | "NoSpeaker" | "AddressTaken"))
+    {
         return Some((w.reason, format!("no node announces {ip}; node {node}: {}", w.message)));
     }
     if announcement.pool.protocol == Protocol::Bgp {
@@ -136,6 +145,13 @@ fn trouble(ip: IpAddr, service: &Service, plan: &Plan, reports: &Reports) -> Opt
     }
     let message = format!("no speaker announces {ip} yet; see kubectl get speakers, and the log of the speakers");
     Some(("NotYetAnnounced".to_owned(), message))
+}
+
+/// Whether a warning about an address's pool is about that address. One about no address or about more than one range is
+/// about all of them.
+fn concerns(warning: &Warning, ip: IpAddr) -> bool {
+    let subject = warning.subject.as_ref().and_then(|s| s.parse::<api::Range>().ok());
+    subject.is_none_or(|range| range.first() <= ip && ip <= range.last())
 }
 
 fn no_speaker(ip: IpAddr, announcement: &Announcement) -> String {
@@ -198,6 +214,7 @@ mod tests {
         let warning = |(reason, message): &(&str, &str)| Warning {
             reason: (*reason).into(),
             pool: Some("p".into()),
+            subject: message.split_whitespace().next().map(str::to_owned),
             message: (*message).into(),
         };
         Report {
@@ -240,6 +257,17 @@ mod tests {
         assert_eq!(said(&world, &reports).0, "True"); // D13: a warning, and it works
         reports.set("n2", report(&["10.0.0.7"], &[("KernelAnswers", "10.0.0.7 of the pool")]));
         assert_eq!(said(&world, &reports), ("False".into(), "KernelAnswers".into()));
+    }
+
+    #[test]
+    fn what_is_wrong_with_one_address_is_not_said_of_its_neighbours() {
+        let (world, mut reports) = (world(), Reports::default());
+        reports.set("n1", report(&["10.0.0.7"], &[("AddressConflict", "10.0.0.8 is answered for by 02:…")]));
+        assert_eq!(said(&world, &reports).0, "True");
+        reports.set("n1", report(&["10.0.0.7"], &[("AddressConflict", "10.0.0.7 is answered for by 02:…")]));
+        assert_eq!(said(&world, &reports), ("False".into(), "AddressConflict".into()));
+        reports.set("n1", report(&[], &[("AddressTaken", "10.0.0.7 is another's")]));
+        assert_eq!(said(&world, &reports), ("False".into(), "AddressTaken".into()));
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod metrics;
 mod planner;
 mod pools;
 mod queue;
+mod strangers;
 pub mod webhook;
 
 pub use clean::clean;

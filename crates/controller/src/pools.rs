@@ -112,7 +112,11 @@ fn reason(error: &InvalidPool) -> &'static str {
 fn healthy(name: &str, report: Option<&PoolReport>, reports: &Reports) -> Condition {
     let mut found: BTreeSet<(String, String)> = BTreeSet::new();
     for (ip, what) in report.iter().flat_map(|r| &r.reserved) {
-        let reason = if what.starts_with("a gateway") { "HasGateway" } else { "HasNodeAddress" };
+        let reason = match what {
+            _ if what.starts_with("a gateway") => "HasGateway",
+            _ if what.starts_with("another host") => "HasStranger",
+            _ => "HasNodeAddress",
+        };
         let keeps = report.and_then(|r| r.kept.get(ip)).into_iter().flatten().next();
         let fate = keeps.map_or_else(
             || "is not given out".to_owned(),
@@ -222,8 +226,12 @@ mod tests {
             kept: [(ip("10.0.0.5"), vec![api::ServiceKey::new("d", "s")])].into(),
         };
         let mut reports = Reports::default();
-        let warning =
-            |reason: &str, pool: &str| Warning { reason: reason.into(), pool: Some(pool.into()), message: "m".into() };
+        let warning = |reason: &str, pool: &str| Warning {
+            reason: reason.into(),
+            pool: Some(pool.into()),
+            subject: None,
+            message: "m".into(),
+        };
         let warnings =
             vec![warning("OutsideSubnet", "p"), warning("OutsideSubnet", "q"), warning("AddressOnNode", "p")];
         reports.set("n1", Report { warnings, ..Report::default() });

@@ -58,7 +58,7 @@ pub(crate) fn find(
         let message = format!(
             "{mac} on {on} answers for {address} too, which this node owns; find that host and take the address from it, or add {address} to spec.exclude"
         );
-        found.insert(warning("AddressConflict", pool, message));
+        found.insert(about(address, "AddressConflict", pool, message));
     }
     for ((from, reason), _) in facts.rejected.iter().filter(|(_, (_, at))| lasts(at)) {
         found.insert(warning("HeartbeatsRejected", None, format!("heartbeats from {from} are refused: {reason}")));
@@ -69,7 +69,7 @@ pub(crate) fn find(
         let message = format!(
             "{mac} on {on} has {address}, so it is not announced; find that host and take the address from it, or add {address} to spec.exclude"
         );
-        found.insert(warning("AddressTaken", pool, message));
+        found.insert(about(address, "AddressTaken", pool, message));
     }
     found.extend(of_probes(plan, facts));
     found.extend(of_acceptors(plan, facts, options));
@@ -91,7 +91,7 @@ fn of_probes(plan: &Plan, facts: &Facts) -> Vec<Warning> {
                 let message = format!(
                     "nobody answers for {address} when this node asks, although {owner} owns it: look at the link and the switch between them"
                 );
-                found.push(warning("NotAnswered", pool, message));
+                found.push(about(address, "NotAnswered", pool, message));
             }
             1 => {}
             _ => {
@@ -99,7 +99,7 @@ fn of_probes(plan: &Plan, facts: &Facts) -> Vec<Warning> {
                     "several hosts answer for {address}, which {owner} owns: {}; find the others and take the address from them",
                     macs.join(", ")
                 );
-                found.push(warning("AnsweredTwice", pool, message));
+                found.push(about(address, "AnsweredTwice", pool, message));
             }
         }
     }
@@ -157,7 +157,11 @@ fn of_acceptors(plan: &Plan, facts: &Facts, options: &Options) -> Vec<Warning> {
 }
 
 fn warning(reason: &str, pool: Option<&str>, message: String) -> Warning {
-    Warning { reason: reason.to_owned(), pool: pool.map(str::to_owned), message }
+    Warning { reason: reason.to_owned(), pool: pool.map(str::to_owned), subject: None, message }
+}
+
+fn about(subject: impl ToString, reason: &str, pool: Option<&str>, message: String) -> Warning {
+    Warning { subject: Some(subject.to_string()), ..warning(reason, pool, message) }
 }
 
 /// Whether this node may announce the pool: a pool without Services may, by its selector, be for any node.
@@ -189,5 +193,5 @@ fn of_layer2(pool: &Pool, facts: &Facts, routes: Option<&Routes>) -> Vec<Warning
     let settings = read_settings(names.iter().map(String::as_str));
     let ranges: Vec<_> = pool.addresses.ranges().iter().map(|r| (r.first(), r.last())).collect();
     let found = check(&ranges, &on, &facts.table, &settings, route);
-    found.into_iter().map(|w| warning(w.reason, Some(&pool.name), w.message)).collect()
+    found.into_iter().map(|w| about(w.subject, w.reason, Some(&pool.name), w.message)).collect()
 }

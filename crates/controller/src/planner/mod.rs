@@ -16,6 +16,7 @@ use crate::announced::{self, Report, Reports};
 use crate::metrics::PoolCounts;
 use crate::pools::{Known, READY};
 use crate::queue::Queue;
+use crate::strangers::Strangers;
 use api::{Condition, Eip, Pool, Service, ServiceKey, keys};
 use engine::Tick;
 use ipam::{Decision, Ipam};
@@ -51,6 +52,7 @@ pub struct Planner {
     pools: BTreeMap<String, Known>,
     nodes: BTreeMap<String, Vec<IpAddr>>,
     reports: Reports,
+    strangers: Strangers,
     memberlist: Memberlist,
     acceptors: Acceptors,
     synced: bool,
@@ -166,6 +168,7 @@ impl Default for Planner {
             pools: BTreeMap::new(),
             nodes: BTreeMap::new(),
             reports: Reports::default(),
+            strangers: Strangers::default(),
             memberlist: Memberlist::Missing,
             acceptors: Acceptors::default(),
             synced: false,
@@ -243,9 +246,12 @@ impl Planner {
             Object::Speaker(speaker) => {
                 let node = speaker.metadata.name.clone().unwrap_or_default();
                 self.acceptors.set_speaker(now, &speaker);
-                if !self.reports.set(&node, Report::from(&*speaker)) {
+                let report = Report::from(&*speaker);
+                self.strangers.announced(&report.owns);
+                if !self.reports.set(&node, report) {
                     return;
                 }
+                self.replace_taken(now);
                 self.reserve();
                 self.all_pools_changed();
             }
@@ -353,9 +359,28 @@ impl Planner {
             let what = format!("an address of node {name}");
             ips.iter().map(move |ip| (*ip, what.clone())).collect::<Vec<_>>()
         };
-        let mut reserved = self.reports.occupied();
+        let mut reserved: BTreeMap<IpAddr, String> = self.strangers.avoided().collect();
+        reserved.extend(self.reports.occupied());
         reserved.extend(self.nodes.iter().flat_map(of_node));
         self.ipam.set_reserved(reserved);
+    }
+
+    /// Services whose new address turned out to be somebody else's get another one, unless they asked for that one.
+    fn replace_taken(&mut self, now: Tick) {
+        let taken = self.strangers.found(now, self.reports.taken());
+        if taken.is_empty() {
+            return;
+        }
+        self.reserve();
+        for (ip, why) in taken {
+            let services = self.world.services().filter_map(|s| self.ipam.service(&s.key));
+            let asks = |s: &Service| s.wanted_addresses.iter().flatten().any(|wanted| *wanted == ip);
+            let has = services.filter(|s| s.ingress.contains(&ip) && !asks(s));
+            for key in has.map(|s| s.key.clone()).collect::<Vec<_>>() {
+                info!(service = %key, "{why}; it was not announced yet, so the Service gets another one");
+                self.ipam.replace(&key, ip, &why);
+            }
+        }
     }
 
     fn pool_changed(&mut self, name: &str) {
@@ -376,6 +401,9 @@ impl Planner {
     pub fn plan(&mut self, now: Tick) {
         if !self.synced {
             return;
+        }
+        if self.strangers.forget(now) {
+            self.reserve();
         }
         while self.urgent.len() < AHEAD && self.ipam.undecided() {
             let plan = self.ipam.plan_up_to(AHEAD);
@@ -458,7 +486,7 @@ impl Planner {
             return Some(Tick::ZERO);
         }
         let pools = self.pool_turns.values().filter(|t| t.dirty && !t.in_flight).map(|t| t.not_before);
-        let timed = [self.look_at, self.acceptors.deadline()].into_iter().flatten();
+        let timed = [self.look_at, self.acceptors.deadline(), self.strangers.deadline()].into_iter().flatten();
         pools.chain(timed).chain(self.refused.values().copied()).min()
     }
 

@@ -405,6 +405,7 @@ fn addresses_of_nodes_and_gateways_inside_a_pool_are_not_given_out() {
     let warning = api::speaker::Warning {
         reason: "GatewayInPool".into(),
         pool: Some("p".into()),
+        subject: Some("10.0.0.2".into()),
         message: "10.0.0.2 is in the pool, but it is a gateway of this node".into(),
     };
     let mut speaker = Speaker::new("n1", Default::default());
@@ -418,6 +419,54 @@ fn addresses_of_nodes_and_gateways_inside_a_pool_are_not_given_out() {
         server.pools["p"].status.as_ref().unwrap().conditions.iter().find(|c| c.type_ == "Healthy").unwrap().clone();
     assert_eq!((healthy.status.as_str(), healthy.reason.as_str()), ("False", "HasGateway"));
     assert!(healthy.message.contains("10.0.0.1 is an address of node n1"), "{}", healthy.message);
+}
+
+/// A Speaker that owns some addresses, and found others with somebody else.
+fn speaker_that_found(name: &str, owns: &[&str], taken: &[&str]) -> Object {
+    let Object::Speaker(mut speaker) = speaker(name, owns) else { unreachable!() };
+    let warning = |ip: &&str| api::speaker::Warning {
+        reason: "AddressTaken".into(),
+        pool: Some("p".into()),
+        subject: Some((*ip).into()),
+        message: format!("02:00:00:00:00:07 on eth0 has {ip}"),
+    };
+    speaker.status.as_mut().unwrap().warnings = taken.iter().map(warning).collect();
+    Object::Speaker(speaker)
+}
+
+#[test]
+fn an_address_that_a_stranger_has_is_skipped_before_it_was_announced_and_stays_afterwards() {
+    let (mut server, mut now) = (Server::default(), Tick::ZERO);
+    server.put_pool("p", layer2("10.0.0.1-10.0.0.9"));
+    server.put_other(node("n1", "192.0.2.1"));
+    let mut c = Controller::start(&server, now);
+    let has = |server: &Server, name: &str| server.services[&key(name)].ingress.clone();
+    let ip = |last: u8| vec![IpAddr::from([10, 0, 0, last])];
+    server.put(service("new"));
+    server.put(Service { wanted_addresses: vec![Ok(ip(5)[0])], ..service("asks") });
+    c.settle(&mut server, &mut now);
+    assert_eq!((has(&server, "new"), has(&server, "asks")), (ip(1), ip(5)));
+    // It is not given to the next one either.
+    server.put_other(speaker_that_found("n1", &[], &["10.0.0.1", "10.0.0.5"]));
+    server.put(service("next"));
+    let (written, start) = (c.settle(&mut server, &mut now), now);
+    let others: BTreeSet<IpAddr> = ["new", "next"].iter().flat_map(|name| has(&server, name)).collect();
+    assert_eq!(others, ["10.0.0.2", "10.0.0.3"].map(|ip| ip.parse().unwrap()).into());
+    assert_eq!(has(&server, "asks"), ip(5), "the user asked for this one");
+    let told = |(_, w): &(Tick, Write)| matches!(w, Write::Event { reason: "ReleaseIP", message, .. } if message.contains("n1"));
+    assert!(written.iter().any(told), "{written:?}");
+    // What was announced is known to clients: it stays, and what is wrong is said.
+    server.put_other(speaker_that_found("n1", &["10.0.0.2", "10.0.0.3"], &["10.0.0.5"]));
+    c.settle(&mut server, &mut now);
+    server.put_other(speaker_that_found("n1", &[], &["10.0.0.2", "10.0.0.3", "10.0.0.5"]));
+    c.settle(&mut server, &mut now);
+    assert_eq!(["new", "next"].iter().flat_map(|name| has(&server, name)).collect::<BTreeSet<_>>(), others);
+    assert!(said(&server, "new", keys::ANNOUNCED).is_some_and(|said| said.contains("AddressTaken")));
+    // Later the first one may be free again: it is tried.
+    assert!(now.since(start) >= Duration::from_secs(600), "settling waits for all that is due");
+    server.put(service("later"));
+    c.settle(&mut server, &mut now);
+    assert_eq!(has(&server, "later"), ip(1));
 }
 
 #[test]

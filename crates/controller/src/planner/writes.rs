@@ -103,6 +103,8 @@ impl Planner {
         if patch == untouched {
             return None;
         }
+        let given = patch.ingress.iter().flatten().filter(|ip| !service.ingress.contains(ip)).copied();
+        self.strangers.given(given);
         let (version, uid) = (service.resource_version.clone(), service.uid.clone());
         self.in_flight.insert(key.clone());
         self.spent.insert(key.clone(), version.clone());

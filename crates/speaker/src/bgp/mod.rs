@@ -281,7 +281,8 @@ impl Part {
 
     /// What is in the way, with the mend.
     pub(crate) fn warnings(&self) -> Vec<Warning> {
-        let warning = |reason: &str, message: String| Warning { reason: reason.to_owned(), pool: None, message };
+        let warning =
+            |reason: &str, message: String| Warning { reason: reason.to_owned(), message, ..Warning::default() };
         let facts = self.facts.borrow().clone();
         let mut found: Vec<Warning> = self.plan.notes.iter().map(|n| warning(n.reason(), n.to_string())).collect();
         found.extend(self.refused.iter().map(|(p, r)| warning("BgpPeerInvalid", format!("BgpPeer {p}: {r}"))));

@@ -1,0 +1,64 @@
+//! Addresses that somebody else on the segment had before any node announced them: their Services get others, and they
+//! are not given out for a while.
+//!
+//! Only what this process gave and nobody announced yet is replaced. An address that was in use stays with its Service
+//! whatever answers for it now, because clients know it; so does one that the user asked for. Both are told in conditions.
+
+use engine::Tick;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// How long an address is not given out after it was last found with somebody else. Then it may be tried, and is looked
+/// for anew.
+const AVOIDED: Duration = Duration::from_secs(600);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Strangers {
+    fresh: BTreeSet<IpAddr>,
+    avoided: BTreeMap<IpAddr, (String, Tick)>,
+}
+
+impl Strangers {
+    /// A Service was given these.
+    pub fn given(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        self.fresh.extend(addresses);
+    }
+
+    /// Some node announces these.
+    pub fn announced(&mut self, addresses: &BTreeSet<IpAddr>) {
+        if !self.fresh.is_empty() {
+            self.fresh.retain(|ip| !addresses.contains(ip));
+        }
+    }
+
+    /// What nodes found with others: gives what of it is to be replaced, and why.
+    pub fn found(&mut self, now: Tick, taken: BTreeMap<IpAddr, String>) -> Vec<(IpAddr, String)> {
+        let mut replaced = Vec::new();
+        for (ip, whose) in taken {
+            if self.fresh.remove(&ip) {
+                replaced.push((ip, format!("{ip} belongs to {whose}")));
+            }
+            self.avoided.insert(ip, (whose, now + AVOIDED));
+        }
+        replaced
+    }
+
+    /// What is not to be given out, and whose it is.
+    pub fn avoided(&self) -> impl Iterator<Item = (IpAddr, String)> {
+        self.avoided.iter().map(|(ip, (whose, _))| (*ip, whose.clone()))
+    }
+
+    /// Lets go of what was found too long ago; true when that was something.
+    pub fn forget(&mut self, now: Tick) -> bool {
+        let before = self.avoided.len();
+        self.avoided.retain(|_, (_, until)| now < *until);
+        self.avoided.len() != before
+    }
+
+    /// When something is to be let go of.
+    pub fn deadline(&self) -> Option<Tick> {
+        self.avoided.values().map(|(_, until)| *until).min()
+    }
+}
