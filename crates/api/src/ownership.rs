@@ -47,10 +47,16 @@ pub enum InvalidOwnership {
     /// `data.members`
     #[error("data.members: nobody is named; name one, three or five nodes, with spaces between them")]
     Members,
+    /// `data.members`
+    #[error("data.members: {0} nodes are named; name one, three or five")]
+    TooMany(usize),
     /// `data.move`
     #[error("data.move: {0:?} is not ADDRESS=NODE")]
     Move(String),
 }
+
+/// More acceptors there never are: each request of each speaker goes to all of them.
+pub const MOST_ACCEPTORS: usize = 5;
 
 /// How many acceptors so many speakers have.
 pub fn acceptors_for(speakers: usize) -> usize {
@@ -71,6 +77,9 @@ impl Ownership {
         let members: BTreeSet<String> = words(MEMBERS).map(str::to_owned).collect();
         if members.is_empty() {
             return Err(InvalidOwnership::Members);
+        }
+        if members.len() > MOST_ACCEPTORS {
+            return Err(InvalidOwnership::TooMany(members.len()));
         }
         let mut requested = words(MOVE);
         let id = requested.next().unwrap_or_default().to_owned();
@@ -140,6 +149,7 @@ mod tests {
             (&[("members", "n1")][..], InvalidOwnership::Epoch(String::new())),
             (&[("epoch", "0"), ("members", "n1")], InvalidOwnership::Epoch("0".into())),
             (&[("epoch", "1"), ("members", " ,")], InvalidOwnership::Members),
+            (&[("epoch", "1"), ("members", "a b c d e f")], InvalidOwnership::TooMany(6)),
             (&[("epoch", "1"), ("members", "a"), ("move", "x 10.0.0.1")], InvalidOwnership::Move("10.0.0.1".into())),
         ] {
             assert_eq!(Ownership::read(&data(pairs)), Err(wrong));

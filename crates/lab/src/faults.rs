@@ -15,6 +15,7 @@ use serde_json::Value;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::census::{Answers, Census};
@@ -118,6 +119,19 @@ fn gratuitous(mac: MacAddr) -> Vec<u8> {
     [&header[..], &mac.0, &ADDRESS.octets(), &[0xff; 6], &ADDRESS.octets()].concat()
 }
 
+/// Twice as many threads as there are processors, which do nothing else.
+fn busy(how_long: Duration) {
+    let until = Instant::now() + how_long;
+    let threads = 2 * std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let busy = || std::thread::spawn(move || while Instant::now() < until {});
+    let threads: Vec<_> = (0..threads).map(|_| busy()).collect();
+    threads.into_iter().for_each(|t| drop(t.join()));
+}
+
+fn said(host: &Host) -> Result<Value> {
+    Ok(serde_json::from_str(&host.run("curl -sSf --max-time 2 http://127.0.0.1:50053/owners")?)?)
+}
+
 struct Node {
     name: String,
     host: Host,
@@ -200,8 +214,7 @@ impl Scene {
             let mut owner = None;
             for (number, node) in self.nodes.iter().enumerate() {
                 node.host.run("curl -sSf --max-time 2 http://127.0.0.1:50053/readyz")?;
-                let said = node.host.run("curl -sSf --max-time 2 http://127.0.0.1:50053/owners")?;
-                let said: Value = serde_json::from_str(&said)?;
+                let said = said(&node.host)?;
                 let count = |key: &str| said[key].as_array().map_or(0, Vec::len);
                 ensure!(count("alive") + 1 == self.nodes.len() && count("acceptors") >= size, "{}: {said}", node.name);
                 let owns = said["addresses"].as_array().into_iter().flatten().any(|a| a["owner"] == node.name);
@@ -219,7 +232,7 @@ impl Scene {
     /// Does it to the owner, watches, undoes it, and waits until all is as before.
     pub fn run(&mut self, fault: Fault) -> Result<Outcome> {
         let owner = self.settled()?;
-        let census = Census::start(&self.counter, COUNTER, ADDRESS, PACE)?;
+        let census = self.census()?;
         std::thread::sleep(millis(100));
         let since = Instant::now();
         self.inject(fault, owner)?;
@@ -232,6 +245,59 @@ impl Scene {
         self.judge(fault, owner, &answers).with_context(|| format!("{}: {outcome:?}", fault.name()))?;
         self.settled().with_context(|| format!("after: {}", fault.name()))?;
         Ok(outcome)
+    }
+
+    /// The node that owns the address, when all are of one mind.
+    pub fn owner(&self) -> Result<String> {
+        Ok(self.nodes[self.settled()?].name.clone())
+    }
+
+    /// The nodes.
+    pub fn names(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.name.clone()).collect()
+    }
+
+    fn node(&self, name: &str) -> Result<&Node> {
+        self.nodes.iter().find(|node| node.name == name).with_context(|| format!("no node {name}"))
+    }
+
+    /// What a node's speaker says of owners and acceptors.
+    pub fn said(&self, name: &str) -> Result<Value> {
+        said(&self.node(name)?.host)
+    }
+
+    /// Kills a node's speaker.
+    pub fn kill(&self, name: &str) -> Result<()> {
+        self.node(name)?.speaker.kill()
+    }
+
+    /// Kills a node's speaker, and the node is gone for good.
+    pub fn remove(&mut self, name: &str) -> Result<()> {
+        self.kill(name)?;
+        self.nodes.retain(|node| node.name != name);
+        Ok(fs::remove_file(self.folder.join(format!("{name}.yaml")))?)
+    }
+
+    /// Runs an operator's verb on the folder.
+    pub fn oxelb(&self, words: &[&str]) -> Result<Value> {
+        let mut command = Command::new(oxelb::binary()?);
+        command.args(words).arg(format!("--source={}", self.folder.display())).args(["--output", "json"]);
+        Ok(serde_json::from_str(&self.router.output(command)?)?)
+    }
+
+    /// Asks for the address all the time, from now on.
+    pub fn census(&self) -> Result<Census> {
+        Census::start(&self.counter, COUNTER, ADDRESS, PACE)
+    }
+
+    /// Keeps both processors busy for so long: who answered meanwhile.
+    pub fn starve(&self, how_long: Duration) -> Result<(Outcome, usize)> {
+        self.settled()?;
+        let (census, since) = (self.census()?, Instant::now());
+        busy(how_long);
+        let (end, answers) = (Instant::now(), census.finish()?);
+        let outcome = Outcome { gap: answers.gap(since, end), doubled: answers.doubled() };
+        Ok((outcome, answers.owners().len().saturating_sub(1)))
     }
 
     /// Stops the owner's process for good, while another program on its node speaks for the address all the time: how
@@ -311,10 +377,7 @@ impl Scene {
                 )
                 .map(drop),
             Fault::Starved => {
-                let until = Instant::now() + secs(3);
-                let busy = || std::thread::spawn(move || while Instant::now() < until {});
-                let threads: Vec<_> = (0..4).map(|_| busy()).collect();
-                threads.into_iter().for_each(|t| drop(t.join()));
+                busy(secs(3));
                 Ok(())
             }
             Fault::Headless => {

@@ -16,9 +16,10 @@ use lab::process::Process;
 use lab::suite::{self, Test};
 use lab::wait::{millis, secs, until};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn main() -> ExitCode {
     let tests: Vec<Test> = vec![
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         ("with_preset_fast_no_fault_makes_two_nodes_answer_and_another_answers_in_time", fast),
         ("of_two_speakers_the_one_left_answers_with_and_without_a_gateway", pair),
         ("of_a_frozen_owner_the_kernel_lets_nothing_leave_once_its_lease_is_over", frozen),
+        ("acceptors_are_replaced_unnoticed_and_reset_when_a_majority_is_gone_for_good", acceptors),
         ("drains_moves_and_updates_fail_no_connection_attempt", planned),
         ("an_address_that_a_stranger_has_is_skipped_or_if_asked_for_not_announced_until_the_stranger_is_gone", taken),
         ("without_the_api_server_an_owner_is_replaced_and_its_return_moves_nothing", headless),
@@ -70,6 +72,72 @@ fn frozen(lab: &Lab) -> Result<()> {
     let last = Scene::start(lab, 3, "normal", true)?.frozen()?;
     println!("the last frame left {} ms after the owner was frozen", last.as_millis());
     ensure!(last < millis(620), "a lease of 600 ms was over, and frames left for {last:?}");
+    Ok(())
+}
+
+/// Until all of these speakers name exactly these acceptors; gives the number of the set.
+fn agreed(scene: &Scene, nodes: &[String], acceptors: &[String]) -> Result<u64> {
+    until(&format!("{acceptors:?} are the acceptors"), secs(60), || {
+        let mut epochs = BTreeSet::new();
+        for node in nodes {
+            let said = scene.said(node)?;
+            let named: Vec<&str> =
+                said["acceptors"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            ensure!(named == acceptors, "{node}: {said}");
+            epochs.extend(said["epoch"].as_u64());
+        }
+        ensure!(epochs.len() == 1, "{epochs:?}");
+        epochs.into_iter().next().context("no epoch")
+    })
+}
+
+fn acceptors(lab: &Lab) -> Result<()> {
+    let mut scene = Scene::start(lab, 4, "normal", true)?;
+    let (all, owner) = (scene.names(), scene.owner()?);
+    let mut named = all.clone();
+    let spare = until("three of the four are acceptors", secs(30), || {
+        let said = scene.said(&owner)?;
+        let is_acceptor = |node: &str| said["acceptors"].as_array().is_some_and(|a| a.iter().any(|n| n == node));
+        named = all.iter().filter(|node| is_acceptor(node)).cloned().collect();
+        ensure!(named.len() == 3, "{said}");
+        all.iter().find(|node| !is_acceptor(node)).cloned().context("all are")
+    })?;
+    let before = agreed(&scene, &all, &named)?;
+    // One that does not own it goes for good, and the fourth comes in, a member at a time.
+    let gone = named.iter().find(|node| **node != owner).context("no other")?.clone();
+    let (census, since) = (scene.census()?, Instant::now());
+    scene.remove(&gone)?;
+    let left: Vec<String> = all.iter().filter(|node| **node != gone).cloned().collect();
+    let after = agreed(&scene, &left, &left)?;
+    println!(
+        "{gone} is gone: {spare} is an acceptor after {} ms, epoch {before} -> {after}",
+        since.elapsed().as_millis()
+    );
+    let (end, answers) = (Instant::now(), census.finish()?);
+    ensure!(answers.owners().len() == 1 && answers.doubled() == 0, "{:?}", answers.owners());
+    ensure!(answers.gap(since, end) < SLACK, "nobody answered for {:?}", answers.gap(since, end));
+    ensure!(after >= before + 2, "members were exchanged in one step: {before} -> {after}");
+    // Two of the three go for good: the one that is left may go on, and says so, until an operator names it alone.
+    let census = scene.census()?;
+    for node in left.iter().filter(|node| **node != owner) {
+        scene.kill(node)?;
+    }
+    let alone = |wanted: bool| {
+        until("the last one owns the address", secs(30), || {
+            let said = scene.said(&owner)?;
+            ensure!(said["addresses"][0]["withoutMajority"] == wanted, "{said}");
+            Ok(())
+        })
+    };
+    alone(true)?;
+    let reset = scene.oxelb(&["acceptors", "reset", "--members", &owner, "--yes"])?;
+    ensure!(reset["members"] == json!([owner]), "{reset}");
+    let reset = agreed(&scene, std::slice::from_ref(&owner), std::slice::from_ref(&owner))?;
+    ensure!(reset > after, "epoch {reset} after {after}");
+    alone(false)?;
+    let answers = census.finish()?;
+    ensure!(answers.owners().len() == 1 && answers.doubled() == 0, "{:?}", answers.owners());
+    println!("two of three gone, reset: epoch {after} -> {reset}");
     Ok(())
 }
 

@@ -71,13 +71,13 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct From {
     /// Read manifests from this folder instead of an API server; status goes to its folder `status`.
-    #[arg(long, value_name = "DIR", conflicts_with = "kubeconfig")]
+    #[arg(long, value_name = "DIR", conflicts_with = "kubeconfig", global = true)]
     pub source: Option<PathBuf>,
     /// Connect as this file says; without it as the pod's service account, or as kubectl would.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub kubeconfig: Option<PathBuf>,
     /// The namespace that oxelb runs in.
-    #[arg(long, env = "OPENELB_NAMESPACE", default_value = api::keys::NAMESPACE)]
+    #[arg(long, env = "OPENELB_NAMESPACE", default_value = api::keys::NAMESPACE, global = true)]
     pub namespace: String,
     /// Also serve Services of type LoadBalancer that name no class and do not opt in. Give it to controller and
     /// speakers alike.
@@ -221,7 +221,7 @@ pub struct Acceptors {
     #[command(flatten)]
     pub from: From,
     /// How the result looks.
-    #[arg(long, short, value_enum, default_value = "text")]
+    #[arg(long, short, value_enum, default_value = "text", global = true)]
     pub output: Output,
     /// What else to do.
     #[command(subcommand)]
@@ -326,6 +326,15 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_reset_takes_its_flags_where_people_type_them() {
+        for line in ["acceptors --source d -o json reset --yes", "acceptors reset --yes --source d -o json"] {
+            let words = ["oxelb"].into_iter().chain(line.split(' '));
+            let Command::Acceptors(read) = Cli::try_parse_from(words).unwrap().command else { panic!("{line}") };
+            assert_eq!((read.from.source, read.output), (Some("d".into()), Output::Json), "{line}");
+        }
     }
 
     #[test]

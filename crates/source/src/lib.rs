@@ -13,10 +13,12 @@ mod cluster;
 mod folder;
 pub mod snapshot;
 mod types;
+mod whole;
 
 pub use cluster::Cluster;
 pub use folder::Folder;
 pub use types::{Change, Event, Interest, Namespace, Object, ObjectRef, ServicePatch, Write, WriteError};
+pub use whole::write_whole;
 
 use api::ServiceKey;
 use std::collections::BTreeSet;

@@ -1,9 +1,10 @@
 //! What was read last, kept on disk: a speaker starts from it when the API server cannot be reached.
 
 use crate::types::Object;
+use crate::whole::write_whole;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::BufReader;
 use std::path::Path;
 
 /// Rises whenever an older oxelb could not read what a newer one wrote, or the other way round.
@@ -56,19 +57,8 @@ pub enum SnapshotError {
 
 /// Saves the objects so that, whenever the machine stops, either the old or the new snapshot is whole.
 pub fn save(path: &Path, objects: &[Object]) -> Result<(), SnapshotError> {
-    let write = || {
-        let temp = path.with_extension("tmp");
-        let mut file = BufWriter::new(File::create(&temp)?);
-        serde_json::to_writer(&mut file, &Saved { version: VERSION, objects })?;
-        file.flush()?;
-        file.get_ref().sync_all()?;
-        std::fs::rename(&temp, path)?;
-        match path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            Some(folder) => File::open(folder)?.sync_all(),
-            None => Ok(()),
-        }
-    };
-    write().map_err(|error| SnapshotError::Io { path: path.display().to_string(), error })
+    let written = write_whole(path, |file| Ok(serde_json::to_writer(file, &Saved { version: VERSION, objects })?));
+    written.map_err(|error| SnapshotError::Io { path: path.display().to_string(), error })
 }
 
 /// Loads what was saved last.

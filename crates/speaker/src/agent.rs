@@ -52,6 +52,8 @@ struct Agent {
     synced: bool,
     /// The acceptors, as they were last named well, and the last requests.
     ownership: Option<Ownership>,
+    /// Why what they say now is not understood.
+    bad_ownership: Option<String>,
     /// The world is that of all objects, or of the last run's.
     known: bool,
     plan: Arc<Plan>,
@@ -101,6 +103,7 @@ pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output
         gone: BTreeMap::new(),
         synced: false,
         ownership: None,
+        bad_ownership: None,
         known: false,
         plan: Arc::default(),
         sent: None,
@@ -172,10 +175,13 @@ impl Agent {
                 Event::Change(Change::Apply(Object::Ownership(read))) => {
                     match &read {
                         Ok(asked) => self.obey(asked.clone()),
-                        Err(error) => tracing::error!(
-                            error,
-                            "the ConfigMap oxelb-ownership is not understood; what it last said well stays in force"
-                        ),
+                        Err(error) => {
+                            let message = format!(
+                                "the ConfigMap oxelb-ownership is not understood; what it last said well stays in force: {error}"
+                            );
+                            tracing::error!("{message}");
+                            self.bad_ownership = Some(message);
+                        }
                     }
                     self.objects.insert(ObjectRef::Ownership, Object::Ownership(read));
                 }
@@ -191,6 +197,9 @@ impl Agent {
                     self.objects.insert(reference, object);
                 }
                 Event::Change(Change::Delete(reference)) => {
+                    if reference == ObjectRef::Ownership {
+                        self.bad_ownership = None;
+                    }
                     if self.synced {
                         delete(&mut self.world, &reference);
                     }
@@ -343,16 +352,26 @@ impl Agent {
         if let Some(before) = self.ownership.as_ref().filter(|_| self.known) {
             if asked.rebalance != before.rebalance {
                 tracing::info!(request = asked.rebalance, "rebalancing, as an operator asked for");
-                self.shell.send(Command::Rebalance);
+                self.order(Command::Rebalance);
             }
             if asked.moves != before.moves {
-                for (address, to) in &asked.moves.to {
-                    tracing::info!(%address, to, "an operator asked for a move");
-                    self.shell.send(Command::Move { address: *address, to: to.clone() });
-                }
+                tracing::info!(
+                    request = asked.moves.id,
+                    addresses = asked.moves.to.len(),
+                    "an operator asked for moves"
+                );
+                self.order(Command::Move(asked.moves.to.clone()));
             }
         }
         self.ownership = Some(asked);
+        self.bad_ownership = None;
+    }
+
+    /// Passes on what an operator asked for. It is not asked for twice, so it must not get lost unsaid.
+    fn order(&self, command: Command) {
+        if !self.shell.send(command) {
+            tracing::warn!("this node is too busy for what an operator asked for: it was not done, ask again");
+        }
     }
 
     /// The Secret goes before the option. Without either there is no key, and so no way to talk to other speakers:
@@ -437,6 +456,9 @@ impl Agent {
         let no_bgp = self.bgp.silent();
         let mut warnings = warnings::find(&pools, &self.plan, facts, &self.options, no_bgp.as_deref());
         warnings.extend(self.bgp.warnings());
+        warnings.extend(
+            self.bad_ownership.iter().map(|message| warnings::warning("OwnershipInvalid", None, message.clone())),
+        );
         let status = self.status.status(facts, &self.plan, self.bgp.summary(), warnings, running);
         if self.written.as_ref() == Some(&status) {
             return;

@@ -18,13 +18,8 @@ pub enum Command {
     Recorded(Epoch),
     /// Give to other nodes what placement would give them were it done anew.
     Rebalance,
-    /// Give the address to that node, if this one owns it.
-    Move {
-        /// The address.
-        address: IpAddr,
-        /// The node.
-        to: String,
-    },
+    /// Give each of these addresses to its node, if this one owns it.
+    Move(BTreeMap<IpAddr, String>),
     /// Report facts again, also when nothing changed.
     Report,
     /// Say goodbye and end.

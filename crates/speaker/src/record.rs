@@ -4,14 +4,11 @@
 
 use lease::{Epoch, Node};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
-/// Epochs come one at a time; more that wait would be older.
-const WAITING: usize = 4;
 /// How long it waits after a write that failed.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -52,14 +49,14 @@ pub(crate) fn load(state: &Path, node: &str) -> Option<Epoch> {
     }
 }
 
-/// Starts the thread that writes; what is on disk is told to `done`. Without a folder nothing outlives the process, so
-/// there is nothing to wait for.
+/// Starts the thread that writes; what is on disk is told to `done`. One epoch may wait, and who has another keeps it until
+/// there is room. Without a folder nothing outlives the process, so there is nothing to wait for.
 pub(crate) fn start(
     state: Option<PathBuf>,
     node: Node,
     done: impl Fn(Epoch) + Send + 'static,
 ) -> io::Result<SyncSender<Epoch>> {
-    let (queue, epochs) = sync_channel::<Epoch>(WAITING);
+    let (queue, epochs) = sync_channel::<Epoch>(1);
     std::thread::Builder::new().name("record".to_owned()).stack_size(256 * 1024).spawn(move || {
         while let Ok(mut epoch) = epochs.recv() {
             while let Some(state) = &state {
@@ -80,16 +77,9 @@ pub(crate) fn start(
     Ok(queue)
 }
 
-/// Whenever the machine stops, either the old or the new record is whole.
 fn save(state: &Path, node: &str, epoch: &Epoch) -> io::Result<()> {
-    let path = path(state);
-    let temp = path.with_extension("tmp");
-    let mut file = File::create(&temp)?;
     let record = Record { node: node.to_owned(), number: epoch.number, members: epoch.members.clone() };
-    file.write_all(&serde_json::to_vec(&record)?)?;
-    file.sync_all()?;
-    std::fs::rename(&temp, &path)?;
-    File::open(state)?.sync_all()
+    source::write_whole(&path(state), |file| Ok(serde_json::to_writer(file, &record)?))
 }
 
 #[cfg(test)]

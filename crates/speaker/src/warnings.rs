@@ -156,7 +156,7 @@ fn of_acceptors(plan: &Plan, facts: &Facts, options: &Options) -> Vec<Warning> {
     found
 }
 
-fn warning(reason: &str, pool: Option<&str>, message: String) -> Warning {
+pub(crate) fn warning(reason: &str, pool: Option<&str>, message: String) -> Warning {
     Warning { reason: reason.to_owned(), pool: pool.map(str::to_owned), subject: None, message }
 }
 

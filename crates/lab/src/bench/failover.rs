@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::progress;
 use super::table::percentile;
@@ -33,6 +33,8 @@ const CABLE: &str = "cable pulled";
 pub struct Options {
     /// Runs of each kind of fault with preset normal; others have fewer.
     pub runs: usize,
+    /// For how many minutes all processors are busy, without a fault.
+    pub busy: u64,
     /// A picture of the times, SVG.
     pub picture: Option<PathBuf>,
 }
@@ -41,14 +43,19 @@ impl Options {
     /// Reads the words after `bench-failover`.
     pub fn parse(words: &[&str]) -> Result<Options> {
         match words {
-            [] => Ok(Options { runs: 12, picture: None }),
+            [] => Ok(Options { runs: 12, busy: 10, picture: None }),
             [rest @ .., "--picture", path] => Ok(Options { picture: Some(path.into()), ..Options::parse(rest)? }),
             [rest @ .., "--runs", number] => {
                 let runs = number.parse().ok().filter(|n| (1..=1000).contains(n));
                 let runs = runs.with_context(|| format!("--runs {number}: from 1 to 1000"))?;
                 Ok(Options { runs, ..Options::parse(rest)? })
             }
-            _ => bail!("usage: lab bench-failover [--runs NUMBER] [--picture FILE]"),
+            [rest @ .., "--busy", minutes] => {
+                let busy = minutes.parse().ok().filter(|n| (1..=600).contains(n));
+                let busy = busy.with_context(|| format!("--busy {minutes}: from 1 to 600 minutes"))?;
+                Ok(Options { busy, ..Options::parse(rest)? })
+            }
+            _ => bail!("usage: lab bench-failover [--runs NUMBER] [--busy MINUTES] [--picture FILE]"),
         }
     }
 }
@@ -97,6 +104,7 @@ pub fn run(sandbox: &Sandbox, options: &Options) -> Result<()> {
     progress("both processors busy: alone, or it would be done to all");
     let faults = vec![Fault::Starved; options.runs];
     work(sandbox, 90, &Job { name: "normal", nodes: 3, preset: "normal", faults }, &times)?;
+    let calm = starved(sandbox, options.busy)?;
     for (n, (name, interval)) in [("keepalived 1 s", "1"), ("keepalived 0.1 s", "0.1")].into_iter().enumerate() {
         progress(name);
         let mut outcomes = Vec::new();
@@ -107,13 +115,14 @@ pub fn run(sandbox: &Sandbox, options: &Options) -> Result<()> {
         locked(&times).insert((name, CABLE), outcomes);
     }
     let times = times.into_inner().map_err(|_| anyhow::anyhow!("a cluster panicked"))?;
-    println!("\n{}", table(&times));
-    println!("{}", document(&times));
+    println!("\n{}{}", table(&times), calm.line());
+    println!("{}", document(&times, &calm));
     if let Some(path) = &options.picture {
         fs::write(path, picture(&times)).with_context(|| path.display().to_string())?;
         progress(&format!("drawn: {}", path.display()));
     }
     let doubled: usize = times.iter().filter(|((n, _), _)| !n.starts_with("keepalived")).map(|(_, o)| twice(o)).sum();
+    let doubled = doubled + calm.outcome.doubled;
     ensure!(doubled == 0, "two nodes answered in {doubled} times 10 ms");
     Ok(())
 }
@@ -135,6 +144,31 @@ fn work(sandbox: &Sandbox, number: usize, job: &Job, times: &Times) -> Result<()
         }
     }
     Ok(())
+}
+
+/// An owner whose processors were busy for long: how often the address moved without a reason.
+struct Calm {
+    lasted: Duration,
+    outcome: Outcome,
+    moves: usize,
+}
+
+impl Calm {
+    fn line(&self) -> String {
+        let (minutes, gap) = (self.lasted.as_secs_f64() / 60.0, self.outcome.gap.as_millis());
+        format!(
+            "normal, all processors busy for {minutes:.0} min: moved {} times, longest without an answer {gap} ms\n",
+            self.moves
+        )
+    }
+}
+
+fn starved(sandbox: &Sandbox, minutes: u64) -> Result<Calm> {
+    progress(&format!("all processors busy for {minutes} minutes"));
+    let lasted = secs(60 * minutes);
+    let lab = Lab::new(sandbox, "faults.busy")?;
+    let (outcome, moves) = Scene::start(&lab, 3, "normal", true)?.starve(lasted)?;
+    Ok(Calm { lasted, outcome, moves })
 }
 
 /// A pair of keepalived, whose master's cable is pulled.
@@ -210,7 +244,7 @@ fn table(times: &BTreeMap<Key, Vec<Outcome>>) -> String {
     text
 }
 
-fn document(times: &BTreeMap<Key, Vec<Outcome>>) -> Value {
+fn document(times: &BTreeMap<Key, Vec<Outcome>>, calm: &Calm) -> Value {
     let row = |((name, fault), outcomes): (&Key, &Vec<Outcome>)| {
         let [p50, p99, worst] = figures(outcomes);
         json!({
@@ -218,7 +252,11 @@ fn document(times: &BTreeMap<Key, Vec<Outcome>>) -> Value {
             "bucketsWithTwo": twice(outcomes),
         })
     };
-    json!({ "bench": "oxelb-failover", "figures": times.iter().map(row).collect::<Vec<_>>() })
+    json!({
+        "bench": "oxelb-failover",
+        "figures": times.iter().map(row).collect::<Vec<_>>(),
+        "busy": {"seconds": calm.lasted.as_secs(), "moves": calm.moves, "longestGapMs": calm.outcome.gap.as_millis() as u64},
+    })
 }
 
 /// A histogram for each kind, on one logarithmic axis from 1 ms to 10 s.
@@ -279,13 +317,15 @@ mod tests {
         let text = table(&times);
         assert!(text.contains("keepalived 1 s takes 7.0 times as long as normal"), "{text}");
         assert_eq!(picture(&times).matches("fill=\"#2a6f97\"").count(), 4, "500 and 510 ms share a bar");
-        assert_eq!(document(&times)["figures"].as_array().map(Vec::len), Some(3));
+        let calm = Calm { lasted: secs(600), outcome: Outcome { gap: millis(30), doubled: 0 }, moves: 0 };
+        assert_eq!(document(&times, &calm)["figures"].as_array().map(Vec::len), Some(3));
+        assert!(calm.line().contains("busy for 10 min: moved 0 times, longest without an answer 30 ms"));
     }
 
     #[test]
     fn words_are_read() -> Result<()> {
-        let read = Options::parse(&["--runs", "3", "--picture", "x.svg"])?;
-        assert_eq!(read, Options { runs: 3, picture: Some("x.svg".into()) });
+        let read = Options::parse(&["--runs", "3", "--busy", "2", "--picture", "x.svg"])?;
+        assert_eq!(read, Options { runs: 3, busy: 2, picture: Some("x.svg".into()) });
         assert!(Options::parse(&["--runs", "0"]).is_err());
         Ok(())
     }

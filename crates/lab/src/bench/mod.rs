@@ -163,6 +163,7 @@ pub fn run(sandbox: &Sandbox, options: Options) -> Result<()> {
         Err(error) => told.add("the control plane", Err(error)),
     }
     told.add("allocation", allocation());
+    told.add("heartbeats", heartbeats());
     let json = table::json(&told.rows, &told.failures);
     if !options.json {
         println!("\n{}", table::text(&told.rows));
@@ -265,14 +266,7 @@ fn flood_speaker(rig: &Rig, client: &Port, tap: &Tap) -> Result<(Flood, u64)> {
 /// Allocation alone, as its own benchmark counts it.
 fn allocation() -> Result<Vec<Row>> {
     progress("allocation");
-    let mut cargo = Command::new("cargo");
-    cargo.args(["run", "--quiet", "--release", "--package", "oxelb-ipam", "--example", "rate"]);
-    // As hack/build does it, so that what that has compiled is taken.
-    cargo.arg(format!("--target={}-unknown-linux-gnu", std::env::consts::ARCH));
-    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static").current_dir(workspace());
-    let text = crate::host::command(&mut cargo)?;
-    let found: Value =
-        serde_json::from_str(text.lines().last().unwrap_or_default()).with_context(|| format!("not JSON: {text}"))?;
+    let found = example("oxelb-ipam", "rate")?;
     let row = |what: &str, key: &str, part: &str| {
         let nanoseconds = found[key][part].as_f64().with_context(|| format!("no {part} of {key} in {found}"))?;
         anyhow::Ok(Row::new(what, nanoseconds / 1e3, "µs"))
@@ -287,6 +281,31 @@ fn allocation() -> Result<Vec<Row>> {
         row("allocate one address, /64", v6, "allocation")?.aim(Aim::AtMost(2.0)),
         row("… with what is told of it", v6, "decision")?,
     ])
+}
+
+/// What speakers send to each other while nothing happens, as the engines' own benchmark counts it.
+fn heartbeats() -> Result<Vec<Row>> {
+    progress("heartbeats of up to 100 speakers, by a simulated clock");
+    let found = example("oxelb-lease", "cost")?;
+    let rows = found.as_array().into_iter().flatten().flat_map(|case| {
+        let what = format!("{} speakers, {} addresses", case["speakers"], case["addresses"]);
+        let note = "preset normal; what the busiest node sends, UDP payload, while nothing happens";
+        let packets = case["packets"].as_f64().map(|n| Row::new(&format!("{what}: packets"), n, "a second").note(note));
+        let sent = case["bytes"].as_f64().map(|n| Row::new(&format!("{what}: sent"), n / 1024.0, "KiB a second"));
+        [packets, sent].into_iter().flatten()
+    });
+    Ok(rows.collect())
+}
+
+/// Runs the benchmark that a crate has of its own; its last line is JSON.
+fn example(package: &str, name: &str) -> Result<Value> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["run", "--quiet", "--release", "--package", package, "--example", name]);
+    // As hack/build does it, so that what that has compiled is taken.
+    cargo.arg(format!("--target={}-unknown-linux-gnu", std::env::consts::ARCH));
+    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static").current_dir(workspace());
+    let text = crate::host::command(&mut cargo)?;
+    serde_json::from_str(text.lines().last().unwrap_or_default()).with_context(|| format!("not JSON: {text}"))
 }
 
 /// The machine and how busy it is with other things.

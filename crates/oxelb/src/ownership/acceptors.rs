@@ -4,7 +4,7 @@
 use super::{Cluster, aligned, name};
 use anyhow::{Context, ensure};
 use api::Ownership;
-use api::ownership::acceptors_for;
+use api::ownership::{MOST_ACCEPTORS, acceptors_for};
 use serde_json::{Value, json};
 use source::{Store, Write};
 use std::collections::BTreeSet;
@@ -62,6 +62,11 @@ pub fn reset_to(cluster: &Cluster, members: &[String]) -> anyhow::Result<Ownersh
     } else {
         members.iter().cloned().collect()
     };
+    ensure!(
+        members.len() <= MOST_ACCEPTORS,
+        "{} nodes are named: at most {MOST_ACCEPTORS} can be acceptors",
+        members.len()
+    );
     ensure!(!members.is_empty(), "no speaker is ready to be an acceptor; name them with --members");
     let named = cluster.ownership.clone().unwrap_or_default();
     let recorded = |s: &api::Speaker| u64::try_from(s.status.as_ref()?.acceptor.as_ref()?.epoch).ok();

@@ -31,6 +31,7 @@ impl Shell {
             self.l2_effects();
             self.links_changed();
             self.configure(now);
+            self.watch_where(now);
             self.announce_where(now);
         }
         Ok(())

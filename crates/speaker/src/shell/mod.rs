@@ -95,6 +95,7 @@ pub(crate) fn start(options: &Options, facts: watch::Sender<Arc<Facts>>) -> Resu
         poller,
         orders: given,
         recorder,
+        unrecorded: None,
         udp,
         monitor,
         sockets: BTreeMap::new(),
@@ -140,6 +141,8 @@ struct Shell {
     poller: Poller,
     orders: Receiver<Command>,
     recorder: SyncSender<Epoch>,
+    /// A confirmed epoch for which the recorder had no room yet.
+    unrecorded: Option<Epoch>,
     udp: Udp,
     monitor: Monitor,
     sockets: BTreeMap<IfIndex, PacketSocket>,
@@ -202,6 +205,7 @@ impl Shell {
                 self.facts.commands += 1;
                 self.resolve();
                 self.configure(now);
+                self.watch_where(now);
                 self.announce_where(now);
             }
             Command::Recorded(epoch) => {
@@ -210,7 +214,11 @@ impl Shell {
                 self.facts.recorded = epoch;
             }
             Command::Rebalance => self.lease.handle(now, lease::Input::Rebalance),
-            Command::Move { address, to } => self.lease.handle(now, lease::Input::Release { address, to }),
+            Command::Move(moves) => {
+                for (address, to) in moves {
+                    self.lease.handle(now, lease::Input::Release { address, to });
+                }
+            }
             Command::Report => {}
             Command::Leave => {
                 self.lease.handle(now, lease::Input::Leave);

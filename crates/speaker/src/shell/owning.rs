@@ -7,6 +7,7 @@ use engine::{Engine, IfIndex, Tick};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::mpsc::TrySendError;
 use std::time::Duration;
 
 /// How a stranger is looked for before an address is announced for the first time, after RFC 5227 §2.1.1.
@@ -45,25 +46,24 @@ impl Shell {
         self.lease.handle(now, lease::Input::Configure(Box::new(config)));
     }
 
-    /// Tells `l2` what this node answers for, and where; and what it only watches.
+    /// Tells `l2` what it hears about, whoever owns it.
+    pub(super) fn watch_where(&mut self, now: Tick) {
+        let place = |w: &crate::intent::Wanted| self.resolved.get(&w.place.interface)?.as_ref().ok().cloned();
+        let watched = self.intent.addresses.iter().filter_map(|(ip, w)| Some((*ip, place(w)?)));
+        self.l2.handle(now, l2::Input::Watch(watched.collect()));
+    }
+
+    /// Tells `l2` what this node answers for, and where.
     pub(super) fn announce_where(&mut self, now: Tick) {
-        let mut addresses: BTreeMap<IpAddr, BTreeSet<IfIndex>> = BTreeMap::new();
-        let mut watched = BTreeMap::new();
-        for (ip, wanted) in &self.intent.addresses {
-            if let Some(Ok(on)) = self.resolved.get(&wanted.place.interface) {
-                watched.insert(*ip, on.clone());
-                if self.lease.owned().contains(ip) && !self.unproven.contains_key(ip) {
-                    addresses.insert(*ip, on.clone());
-                }
-            }
-        }
+        let place = |ip| self.resolved.get(&self.intent.addresses.get(ip)?.place.interface)?.as_ref().ok().cloned();
+        let proven = self.lease.owned().iter().filter(|ip| !self.unproven.contains_key(ip));
+        let addresses: BTreeMap<IpAddr, BTreeSet<IfIndex>> = proven.filter_map(|ip| Some((*ip, place(ip)?))).collect();
         let name = |on: &IfIndex| self.facts.table.name_of(*on);
         let mut shared: BTreeMap<&BTreeSet<IfIndex>, Arc<BTreeSet<String>>> = BTreeMap::new();
         let mut names = |on| shared.entry(on).or_insert_with_key(|on| Arc::new(on.iter().map(name).collect())).clone();
         self.facts.owned = addresses.iter().map(|(ip, on)| (*ip, names(on))).collect();
         self.facts.conflicts.retain(|ip, _| addresses.contains_key(ip));
         self.l2.handle(now, l2::Input::Addresses(addresses));
-        self.l2.handle(now, l2::Input::Watch(watched));
         self.fence_owned(now);
         self.news = true;
     }
@@ -94,8 +94,7 @@ impl Shell {
                     *of_sender = (of_sender.0 + 1, now);
                     self.news = true;
                 }
-                // A recorder that is so far behind writes the newest when it comes to it.
-                lease::Effect::Record(epoch) => drop(self.recorder.try_send(epoch)),
+                lease::Effect::Record(epoch) => self.unrecorded = Some(epoch),
                 lease::Effect::Ask(address) => {
                     let preset = self.intent.addresses.get(&address).map(|w| w.place.preset).unwrap_or_default();
                     self.ask(now, Why::TakeOver, address, (3, preset.lease() / 4));
@@ -104,6 +103,12 @@ impl Shell {
         }
         if moved {
             self.announce_where(now);
+        }
+        // The disk may be slow; what it has no time for now is given to it in a later turn, unless a newer one comes.
+        if let Some(epoch) = self.unrecorded.take()
+            && let Err(TrySendError::Full(epoch)) = self.recorder.try_send(epoch)
+        {
+            self.unrecorded = Some(epoch);
         }
     }
 
