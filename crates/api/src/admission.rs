@@ -238,6 +238,18 @@ pub fn check_bgp_peer(new: &BgpPeer, old: Option<&BgpPeer>) -> Result<(), Vec<Re
     {
         found.push("spec.ttlSecurity", "cannot be used together with ebgpMultihop; lower ttlMin by the hops instead");
     }
+    let bfd = spec.bfd.clone().unwrap_or_default();
+    for (name, value, range) in [
+        ("receiveInterval", bfd.receive_interval, 10..=60_000),
+        ("transmitInterval", bfd.transmit_interval, 10..=60_000),
+        ("detectMultiplier", bfd.detect_multiplier, 1..=255),
+        ("minimumTTL", bfd.minimum_ttl, 1..=255),
+    ] {
+        if let Some(value) = value.filter(|v| !range.contains(v)) {
+            let (least, most) = range.into_inner();
+            found.push(&format!("spec.bfd.{name}"), format!("{value} is not from {least} to {most}"));
+        }
+    }
     let source = spec.transport.as_ref().and_then(|t| given(&t.local_address));
     if let Some(address) = source.filter(|a| a.parse::<IpAddr>().is_err()) {
         found.push("spec.transport.localAddress", format!("{address:?} is not an IP address"));

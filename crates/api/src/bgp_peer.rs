@@ -44,9 +44,35 @@ pub struct BgpPeerSpec {
     /// Address families. Empty means unicast of the family of the router's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub afi_safis: Option<Vec<AfiSafi>>,
+    /// Find out within milliseconds that the router is not reached any more (BFD, RFC 5880); the router must have it on
+    /// too. Empty means no BFD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bfd: Option<Bfd>,
     /// The nodes that talk to the router. Empty means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<LabelSelector>,
+}
+
+/// BFD with a router.
+#[derive(Debug, Clone, PartialEq, Default, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bfd {
+    /// The least that we can take between two packets of the router, in milliseconds, 10 to 60000; 300 when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receive_interval: Option<i64>,
+    /// What we would like between two of our packets, in milliseconds, 10 to 60000; 300 when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transmit_interval: Option<i64>,
+    /// So many packets in a row may be missing, 1 to 255; 3 when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detect_multiplier: Option<i64>,
+    /// Whether the router is behind others (RFC 5883); as ebgpMultihop or ttlSecurity say when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multihop: Option<bool>,
+    /// The least TTL of packets of a router that is behind others, 1 to 255; 255 less the hops when not given. BIRD
+    /// sends with 64.
+    #[serde(default, rename = "minimumTTL", skip_serializing_if = "Option::is_none")]
+    pub minimum_ttl: Option<i64>,
 }
 
 /// Who a router is.
@@ -275,9 +301,25 @@ pub struct NodePeerStatus {
     /// Its timers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timers_state: Option<TimersState>,
+    /// BFD, where it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bfd_state: Option<BfdState>,
     /// What is wrong with the BgpPeer, or has no effect, as this node sees it: type Accepted. None when all is well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+}
+
+/// BFD with a router.
+#[derive(Debug, Clone, PartialEq, Eq, Default, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BfdState {
+    /// UP or DOWN.
+    pub state: String,
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// Why it is down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// A session.

@@ -23,6 +23,8 @@ pub const NODE_PROXY: &str = "node-proxy.openelb.kubesphere.io/type";
 pub const LEGACY_SERVICE_FINALIZER: &str = "finalizer.lb.kubesphere.io/v1alpha1";
 /// Finalizer that OpenELB put on Eips; we only remove it.
 pub const LEGACY_POOL_FINALIZER: &str = "finalizer.ipam.kubesphere.io/v1alpha1";
+/// OpenELB's finalizer on BgpConfs and BgpPeers.
+pub const LEGACY_BGP_FINALIZER: &str = "finalizer.lb.kubesphere.io/v1alpha1";
 
 /// Label on a Node: keep load balancers off it.
 pub const EXCLUDE_NODE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";

@@ -8,6 +8,7 @@ use crate::selector::Selector;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU8;
 use std::time::Duration;
 
 /// So many paths are sent where the user says nothing (compat §5.2).
@@ -50,6 +51,8 @@ pub struct Peer {
     pub families: BTreeMap<Family, PeerFamily>,
     /// What the peer says of it; `None` when it says nothing, and then BgpConf does.
     pub graceful_restart: Option<Option<Restart>>,
+    /// How it is found out that the router is not reached any more, beside the hold time.
+    pub bfd: Option<Bfd>,
     /// The nodes that talk to it.
     pub nodes: Selector,
     /// Fields that are set and mean nothing here.
@@ -65,6 +68,19 @@ pub enum Distance {
     Multihop(u8),
     /// At most so many hops, and both sides send with 255 (RFC 5082).
     Security(u8),
+}
+
+/// BFD with a router (RFC 5880).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bfd {
+    /// What we would like between two of our packets, 10 ms to a minute.
+    pub transmit: Duration,
+    /// The least that we can take between two of the router's, 10 ms to a minute.
+    pub receive: Duration,
+    /// So many packets in a row may be missing.
+    pub multiplier: NonZeroU8,
+    /// The least TTL of the packets of a router that is behind others (RFC 5883); `None` for a neighbour (RFC 5881).
+    pub multihop: Option<u8>,
 }
 
 /// What is agreed upon for one family.
@@ -158,6 +174,7 @@ impl TryFrom<&BgpPeer> for Peer {
             ),
             families: families(spec, Family::of(address))?,
             graceful_restart: spec.graceful_restart.as_ref().map(restart_of),
+            bfd: spec.bfd.as_ref().map(|given| bfd(given, distance(spec))),
             nodes: spec
                 .node_selector
                 .as_ref()
@@ -176,6 +193,24 @@ fn distance(spec: &BgpPeerSpec) -> Distance {
         }
         (_, Some(multihop)) if multihop.enabled == Some(true) => Distance::Multihop(ttl(multihop.multihop_ttl)),
         _ => Distance::Usual,
+    }
+}
+
+fn bfd(given: &crate::bgp_peer::Bfd, distance: Distance) -> Bfd {
+    let millis = |given: Option<i64>| Duration::from_millis(given.and_then(|m| m.try_into().ok()).unwrap_or(300));
+    let octet = |given: Option<i64>| given.and_then(|n| u8::try_from(n).ok()).and_then(NonZeroU8::new);
+    let hops = match distance {
+        Distance::Usual => 1,
+        Distance::Multihop(hops) | Distance::Security(hops) => hops,
+    };
+    let behind = given.multihop.unwrap_or(hops > 1);
+    // The router sends with 255, as we do. How far it is, only ebgpMultihop or ttlSecurity can say.
+    let least = if hops > 1 { 255 - (hops - 1) } else { 1 };
+    Bfd {
+        transmit: millis(given.transmit_interval),
+        receive: millis(given.receive_interval),
+        multiplier: octet(given.detect_multiplier).unwrap_or(NonZeroU8::MIN.saturating_add(2)),
+        multihop: behind.then(|| octet(given.minimum_ttl).map_or(least, NonZeroU8::get)),
     }
 }
 
@@ -340,6 +375,33 @@ mod tests {
         }
         assert!(bgp(json!({"families": [9]})).unwrap_err().contains("spec.families"));
         assert!(bgp(json!({"routerId": "x"})).unwrap_err().contains("spec.routerId"));
+    }
+
+    #[test]
+    fn bfd_is_of_a_neighbour_unless_the_session_goes_over_many_hops() {
+        let bfd = |more: Value| {
+            let mut spec = json!({"conf": {"peerAs": 1, "neighborAddress": "10.0.0.1"}});
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            peer(spec).map(|p| p.bfd)
+        };
+        assert_eq!(bfd(json!({})), Ok(None));
+        let usual = bfd(json!({"bfd": {}})).unwrap().unwrap();
+        let three = NonZeroU8::new(3).unwrap();
+        assert_eq!((usual.transmit, usual.multiplier, usual.multihop), (Duration::from_millis(300), three, None));
+        for (more, multihop) in [
+            (json!({"bfd": {}, "ebgpMultihop": {"enabled": true, "multihopTtl": 3}}), Some(253)),
+            (json!({"bfd": {}, "ebgpMultihop": {"enabled": true}}), Some(1)),
+            (json!({"bfd": {}, "ttlSecurity": {"enabled": true, "ttlMin": 254}}), Some(254)),
+            (json!({"bfd": {"multihop": true}}), Some(1)),
+            (json!({"bfd": {"multihop": true, "minimumTTL": 60}}), Some(60)),
+            (json!({"bfd": {"multihop": false}, "ebgpMultihop": {"enabled": true}}), None),
+        ] {
+            assert_eq!(bfd(more.clone()).unwrap().unwrap().multihop, multihop, "{more}");
+        }
+        for (field, value) in [("transmitInterval", 9), ("receiveInterval", 60_001), ("detectMultiplier", 0)] {
+            let error = bfd(json!({"bfd": {field: value}})).unwrap_err();
+            assert!(error.contains(&format!("spec.bfd.{field}: {value} is not from")), "{error}");
+        }
     }
 
     #[test]

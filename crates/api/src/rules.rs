@@ -104,6 +104,15 @@ fn bgp_peer(schema: &mut Value) {
         limit(schema, field, "minimum", 0);
         limit(schema, field, "maximum", highest);
     }
+    for (field, least, highest) in [
+        ("receiveInterval", 10, 60_000),
+        ("transmitInterval", 10, 60_000),
+        ("detectMultiplier", 1, 255),
+        ("minimumTTL", 1, 255),
+    ] {
+        limit(schema, &format!("spec/bfd/{field}"), "minimum", least);
+        limit(schema, &format!("spec/bfd/{field}"), "maximum", highest);
+    }
     for field in ["connectRetry", "holdTime", "keepaliveInterval", "minimumAdvertisementInterval"] {
         let field = format!("spec/timers/config/{field}");
         limit(schema, &field, "maxLength", 10);

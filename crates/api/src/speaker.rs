@@ -140,6 +140,9 @@ pub struct BgpSession {
     pub state: String,
     /// Since when it is ESTABLISHED, or is not, RFC 3339.
     pub since: String,
+    /// UP or DOWN, where BFD is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bfd: Option<String>,
 }
 
 /// Something on the node that keeps addresses from working.

@@ -1,10 +1,10 @@
 //! Takes everything of ours off the cluster's objects, after an uninstall: `oxelb clean`.
 
-use api::{Eip, Scope, Service, keys};
+use api::{BgpConf, BgpPeer, Eip, Scope, Service, keys};
 use k8s_openapi::api::core::v1 as core;
 use kube::api::{Api, ListParams};
 use serde::de::DeserializeOwned;
-use source::{Change, Event, Interest, Object, ServicePatch, Store, Write, WriteError};
+use source::{Change, Event, Interest, Object, ObjectRef, ServicePatch, Store, Write, WriteError};
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use tracing::{info, warn};
 pub struct Cleaned {
     /// Services from which something of ours was taken.
     pub services: usize,
-    /// Pools from which OpenELB's finalizer was taken.
-    pub pools: usize,
+    /// Pools, BgpConfs and BgpPeers from which OpenELB's finalizer was taken.
+    pub finalizers: usize,
     /// Objects that could not be cleaned; the log says why.
     pub failed: usize,
 }
@@ -36,10 +36,10 @@ const TRIES: usize = 5;
 const PAGE: u32 = 500;
 
 /// Removes our label, addresses, conditions and OpenELB's finalizers from Services that carry our label or our
-/// conditions, and OpenELB's finalizers from pools. To be run when no controller runs any more: one that runs would give
+/// conditions, and OpenELB's finalizers from pools, BgpConfs and BgpPeers. To be run when no controller runs any more: one that runs would give
 /// everything back.
 pub async fn clean(store: &Store, namespace: &str) -> Result<Cleaned, CleanError> {
-    let (services, pools) = match store.client() {
+    let (services, legacy) = match store.client() {
         Some(client) => read_cluster(&client).await?,
         None => read_folder(store, namespace).await?,
     };
@@ -57,11 +57,11 @@ pub async fn clean(store: &Store, namespace: &str) -> Result<Cleaned, CleanError
             }
         }
     }
-    for name in pools {
-        match write(store, Write::PoolFinalizer { name: name.clone() }).await {
-            Ok(()) => cleaned.pools += 1,
+    for of in legacy {
+        match write(store, Write::Finalizer { of: of.clone() }).await {
+            Ok(()) => cleaned.finalizers += 1,
             Err(e) => {
-                warn!(pool = name, "the finalizer could not be removed: {e}");
+                warn!(?of, "the finalizer could not be removed: {e}");
                 cleaned.failed += 1;
             }
         }
@@ -69,20 +69,26 @@ pub async fn clean(store: &Store, namespace: &str) -> Result<Cleaned, CleanError
     Ok(cleaned)
 }
 
-type Found = (Vec<Service>, Vec<String>);
+type Found = (Vec<Service>, Vec<ObjectRef>);
 
-/// Services, and the pools that have OpenELB's finalizer, once. After an uninstall the pools' CRD is gone: then there are
-/// none.
+/// Services, and what has a finalizer of OpenELB, once. After an uninstall the CRDs are gone: then there is nothing of
+/// them.
 async fn read_cluster(client: &kube::Client) -> Result<Found, CleanError> {
-    let (mut services, mut pools): Found = (vec![], vec![]);
+    let (mut services, mut legacy): Found = (vec![], vec![]);
     let take = |found: core::Service| services.extend(Service::read(&found, Scope::default()));
     list(&Api::all(client.clone()), take).await.map_err(unreachable)?;
-    let take = |found: Eip| pools.extend(to_clean(&found));
-    match list(&Api::all(client.clone()), take).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => {}
-        read => read.map_err(unreachable)?,
+    let mut take = |object: Object| legacy.extend(object.has_legacy_finalizer().then(|| object.reference()));
+    gone_is_none(list(&Api::all(client.clone()), |o: Eip| take(Object::Pool(Box::new(o)))).await)?;
+    gone_is_none(list(&Api::all(client.clone()), |o: BgpConf| take(Object::BgpConf(Box::new(o)))).await)?;
+    gone_is_none(list(&Api::all(client.clone()), |o: BgpPeer| take(Object::BgpPeer(Box::new(o)))).await)?;
+    Ok((services, legacy))
+}
+
+fn gone_is_none(read: kube::Result<()>) -> Result<(), CleanError> {
+    match read {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        read => read.map_err(unreachable),
     }
-    Ok((services, pools))
 }
 
 fn unreachable(error: kube::Error) -> CleanError {
@@ -101,12 +107,6 @@ async fn list<K: Clone + DeserializeOwned + Debug>(api: &Api<K>, mut take: impl 
     }
 }
 
-/// The pool's name, when OpenELB's finalizer is on it.
-fn to_clean(eip: &Eip) -> Option<String> {
-    let ours = eip.metadata.finalizers.iter().flatten().any(|f| f == keys::LEGACY_POOL_FINALIZER);
-    eip.metadata.name.clone().filter(|_| ours)
-}
-
 async fn read_folder(store: &Store, namespace: &str) -> Result<Found, CleanError> {
     let interest = Interest {
         scope: Scope::default(),
@@ -121,16 +121,14 @@ async fn read_folder(store: &Store, namespace: &str) -> Result<Found, CleanError
     };
     let (_needs, needed) = watch::channel(BTreeSet::new());
     let mut events = store.watch(interest, needed);
-    let (mut services, mut pools): Found = (vec![], vec![]);
+    let mut services = vec![];
     loop {
         match events.recv().await {
             Some(Event::Change(Change::Apply(Object::Service(service)))) => {
                 services.push(Arc::unwrap_or_clone(service))
             }
-            Some(Event::Change(Change::Apply(Object::Pool(eip)))) => {
-                pools.extend(to_clean(&eip));
-            }
-            Some(Event::Synced) => return Ok((services, pools)),
+            // In a folder nothing hangs on a finalizer.
+            Some(Event::Synced) => return Ok((services, vec![])),
             Some(Event::Reachable(Err(reason))) => return Err(CleanError::Unreachable(reason)),
             Some(_) => {}
             None => return Err(CleanError::Unreachable("the reading of objects ended".to_owned())),

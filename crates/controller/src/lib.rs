@@ -126,7 +126,7 @@ pub async fn run(store: Store, options: Options, stop: impl Future<Output = ()>)
         speakers: true,
         memberlist: true,
         ownership: true,
-        bgp: false,
+        bgp: true,
     };
     let leader = Leader {
         store: store.clone(),

@@ -13,24 +13,32 @@ use crate::wait::{secs, until};
 
 const FRR: &str = "/usr/lib/frr";
 
-/// FRR: zebra, which puts routes into the kernel, and bgpd.
+/// FRR: zebra, which puts routes into the kernel, bgpd, and bfdd where it is wanted.
 #[derive(Debug)]
 pub struct Frr {
     host: Host,
     dir: PathBuf,
-    zebra: Process,
-    bgpd: Process,
+    daemons: Vec<Process>,
 }
 
 impl Frr {
-    /// Starts it with this configuration of bgpd.
-    pub fn start(lab: &Lab, host: &Host, config: &str) -> Result<Frr> {
+    /// Starts it with this configuration of bgpd, and of bfdd.
+    pub fn start(lab: &Lab, host: &Host, bgpd: &str, bfdd: Option<&str>) -> Result<Frr> {
         let dir = folder(lab, host, "frr")?;
-        let zebra = zebra(host, &dir)?;
-        fs::write(dir.join("bgpd.conf"), config)?;
-        let bgpd = host.spawn("bgpd", frr(&dir, "bgpd"))?;
-        let frr = Frr { host: host.clone(), dir, zebra, bgpd };
-        frr.bgpd.until("bgpd answers", secs(20), || frr.show("show version"))?;
+        let mut daemons = vec![zebra(host, &dir)?];
+        let configs = bfdd.map(|config| ("bfdd", config)).into_iter().chain([("bgpd", bgpd)]);
+        for (daemon, config) in configs {
+            fs::write(dir.join(format!("{daemon}.conf")), config)?;
+            let mut command = frr(&dir, daemon);
+            if daemon == "bfdd" {
+                command.arg("--bfdctl").arg(dir.join("bfdd.sock"));
+            }
+            let process = host.spawn(daemon, command)?;
+            process.until("it answers", secs(20), || Ok(fs::metadata(dir.join(format!("{daemon}.vty")))?))?;
+            daemons.push(process);
+        }
+        let frr = Frr { host: host.clone(), dir, daemons };
+        until("bgpd answers", secs(20), || frr.show("show version"))?;
         Ok(frr)
     }
 
@@ -60,8 +68,7 @@ impl Frr {
 
     /// Fails when a part of it has ended.
     pub fn check(&self) -> Result<()> {
-        self.zebra.check()?;
-        self.bgpd.check()
+        self.daemons.iter().try_for_each(Process::check)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Mode bgp against real routers: three nodes on a folder of YAML, a router that is FRR, BIRD or GoBGP, and a client
 //! behind it. What counts is what the router's kernel does and what the client gets.
 
+#![allow(clippy::print_stdout, reason = "tells what it measured")]
+
 mod common;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,12 +15,14 @@ use lab::process::Process;
 use lab::router::{Bird, Frr, GoBgp, next_hops, until_next_hops};
 use lab::suite::{self, Test};
 use lab::wait::{secs, until};
+use nix::sys::signal::Signal;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
 
 const V4: &str = "172.22.0.2";
 const V6: &str = "fd00:22::2";
@@ -38,6 +42,8 @@ fn main() -> ExitCode {
         ("a_speaker_that_restarts_gracefully_is_never_withdrawn", restarts),
         ("in_a_cluster_nodes_write_their_own_status_and_traffic_follows_pods", in_a_cluster),
         ("an_internal_session_over_ipv6_carries_both_families", internal),
+        ("bfd_with_frr_takes_a_silent_path_down_at_once_and_no_edit_or_restart_does", bfd_with_frr),
+        ("bfd_with_bird_takes_a_silent_path_down_at_once", bfd_with_bird),
         ("a_port_that_is_taken_is_named_and_the_node_connects_by_itself", port_taken),
     ];
     suite::main(tests)
@@ -255,6 +261,10 @@ const BOTH: &str = "  afiSafis:\n  \
 
 /// FRR with the nodes as neighbours; `of_each` are more lines of each neighbour.
 fn frr(scene: &Scene, of_each: &str) -> Result<Frr> {
+    frr_with(scene, of_each, None)
+}
+
+fn frr_with(scene: &Scene, of_each: &str, bfdd: Option<&str>) -> Result<Frr> {
     let mut text = format!(
         "router bgp 50001\n bgp router-id {ROUTER}\n no bgp ebgp-requires-policy\n bgp bestpath as-path multipath-relax\n \
          neighbor nodes peer-group\n neighbor nodes remote-as 50000\n neighbor nodes timers connect 1\n"
@@ -266,7 +276,7 @@ fn frr(scene: &Scene, of_each: &str) -> Result<Frr> {
         text.push_str(&format!(" neighbor {} peer-group nodes\n", node.v4));
     }
     text.push_str(" address-family ipv6 unicast\n  neighbor nodes activate\n exit-address-family\n");
-    Frr::start(&scene.lab, &scene.router, &text)
+    Frr::start(&scene.lab, &scene.router, &text, bfdd)
 }
 
 /// How often each session of FRR came up, by neighbour. All must be up now.
@@ -501,23 +511,27 @@ fn protected(lab: &Lab) -> Result<()> {
     scene.hops(&[0, 1, 2])
 }
 
-fn bird(lab: &Lab) -> Result<()> {
-    let scene = Scene::new(lab)?;
-    // What OpenELB's documents give, word for word and for each node, but that BIRD 2 wants what is of IPv4 in a block
-    // of its own and a device protocol.
+/// What OpenELB's documents give, word for word and for each node, but that BIRD 2 wants what is of IPv4 in a block of
+/// its own and a device protocol; with `more`, and `of_each` neighbour.
+fn bird_config(scene: &Scene, more: &str, of_each: &str) -> String {
     let mut text = format!(
         "router id {ROUTER};\nprotocol kernel {{\n    scan time 60;\n    ipv4 {{ import none; export all; }};\n    \
-         merge paths on;\n}}\nprotocol device {{\n    scan time 60;\n}}\n"
+         merge paths on;\n}}\nprotocol device {{\n    scan time 60;\n}}\n{more}"
     );
     for node in &scene.nodes {
         text.push_str(&format!(
             "protocol bgp neighbor_{} {{\n    local as 50001;\n    neighbor {} port 17900 as 50000;\n    \
-             source address {ROUTER};\n    enable route refresh off;\n    ipv4 {{\n        import all;\n        \
+             source address {ROUTER};\n    enable route refresh off;\n    {of_each}\n    ipv4 {{\n        import all;\n        \
              export all;\n        add paths on;\n    }};\n}}\n",
             node.name, node.v4
         ));
     }
-    let bird = Bird::start(&scene.lab, &scene.router, &text)?;
+    text
+}
+
+fn bird(lab: &Lab) -> Result<()> {
+    let scene = Scene::new(lab)?;
+    let bird = Bird::start(&scene.lab, &scene.router, &bird_config(&scene, "", ""))?;
     scene.apply("conf", &conf("  routerId: 192.168.0.2\n"))?;
     scene.apply(
         "peer",
@@ -591,7 +605,7 @@ fn internal(lab: &Lab) -> Result<()> {
         scene.nodes.iter().for_each(|node| text.push_str(&format!("  neighbor {} activate\n", node.v6)));
         text.push_str(" exit-address-family\n");
     }
-    let frr = Frr::start(&scene.lab, &scene.router, &text)?;
+    let frr = Frr::start(&scene.lab, &scene.router, &text, None)?;
     scene.apply("conf", &conf(""))?;
     scene.apply("peer", &peer("tor", ROUTER6, BOTH).replace("50001", "50000"))?;
     scene.hops(&[0, 1, 2])?;
@@ -651,7 +665,7 @@ fn in_a_cluster(lab: &Lab) -> Result<()> {
         let address = node.address();
         text.push_str(&format!(" neighbor {address} remote-as 50000\n neighbor {address} timers connect 1\n"));
     }
-    let _frr = Frr::start(lab, router, &text)?;
+    let _frr = Frr::start(lab, router, &text, None)?;
     let group = "network.kubesphere.io/v1alpha2";
     let of = |kind: &str, name: &str, spec: serde_json::Value| json!({"apiVersion": group, "kind": kind, "metadata": {"name": name}, "spec": spec});
     rest.create(&of("Eip", "bgp-eip", json!({"address": "172.22.0.2-172.22.0.10"})))?;
@@ -702,6 +716,110 @@ fn in_a_cluster(lab: &Lab) -> Result<()> {
         ensure!(speaker["status"]["bgp"].is_null(), "{}", speaker["status"]);
         Ok(())
     })
+}
+
+const BFD: &str = "  bfd: {transmitInterval: 100, receiveInterval: 100, detectMultiplier: 3}\n";
+
+/// Cuts a node off without its link going down; returns how long its share of the traffic was lost.
+fn cut(scene: &Scene, number: usize) -> Result<Duration> {
+    let (left, others): (usize, Vec<usize>) = (number, (0..3).filter(|n| *n != number).collect());
+    let wanted: BTreeSet<IpAddr> = others.iter().map(|n| scene.nodes[*n].v4).collect();
+    scene.nodes[left].host.lose("eth0", 100)?;
+    let start = Instant::now();
+    until("the router goes by the others alone", secs(20), || {
+        ensure!(next_hops(&scene.router, ip(V4)?)? == wanted);
+        Ok(())
+    })
+    .with_context(|| scene.logs())?;
+    Ok(start.elapsed())
+}
+
+fn bfd_with_frr(lab: &Lab) -> Result<()> {
+    let mut scene = Scene::new(lab)?;
+    let profile = "bfd\n profile quick\n  transmit-interval 100\n  receive-interval 100\n  detect-multiplier 3\n";
+    let frr = frr_with(&scene, "bfd profile quick", Some(profile))?;
+    scene.apply("conf", &conf(""))?;
+    scene.apply("peer", &peer("tor", ROUTER, &format!("{BOTH}{BFD}")))?;
+    scene.hops(&[0, 1, 2])?;
+    let up = |frr: &Frr, wanted: usize| {
+        until(&format!("{wanted} sessions of BFD are up"), secs(20), || {
+            let peers = frr.json("show bfd peers")?;
+            let up = peers.as_array().into_iter().flatten().filter(|p| p["status"] == "up").count();
+            ensure!(up == wanted, "{peers}");
+            Ok(())
+        })
+    };
+    up(&frr, 3).with_context(|| scene.logs())?;
+    scene.said("BgpPeer", "tor", &["bfdState", "state: UP"])?;
+    scene.said("Speaker", "n3", &["bfd: UP"])?;
+    let metrics = scene.nodes[1].host.run("curl -sS --max-time 5 http://127.0.0.1:50053/metrics")?;
+    ensure!(metrics.contains("oxelb_bfd_session_up{peer=\"tor\"} 1"), "{metrics}");
+
+    // The hold time is 90 s; nobody could wait for that.
+    let took = cut(&scene, 1)?;
+    println!("FRR: a silent path is left after {} ms", took.as_millis());
+    ensure!(took < secs(3), "{took:?}");
+    scene.said("BgpPeer", "tor", &["nothing was heard for the detection time"])?;
+    scene.nodes[1].host.heal("eth0")?;
+    scene.hops(&[0, 1, 2])?;
+    up(&frr, 3).with_context(|| scene.logs())?;
+
+    // Neither other times, nor BFD that the router's operator holds down, nor its end resets a session.
+    let before = established(&frr)?;
+    let slower = BFD.replace("detectMultiplier: 3", "detectMultiplier: 5");
+    scene.apply("peer", &peer("tor", ROUTER, &format!("{BOTH}{slower}")))?;
+    until("the router knows of the other multiplier", secs(20), || {
+        let peers = frr.json("show bfd peers")?;
+        let all = peers.as_array().into_iter().flatten();
+        ensure!(all.filter(|p| p["remote-detect-multiplier"] == 5).count() == 3, "{peers}");
+        Ok(())
+    })?;
+    up(&frr, 3)?;
+    frr.configure(&["bfd", "profile quick", "shutdown"])?;
+    scene.said("Speaker", "n2", &["BfdDown", "operator holds it down"])?;
+    scene.apply("peer", &peer("tor", ROUTER, BOTH))?;
+    scene.said("Speaker", "n2", &["established: 1"])?;
+    until("BFD is said of no session any more", secs(20), || {
+        ensure!(!scene.status("Speaker", "n2")?.contains("bfd"));
+        Ok(())
+    })?;
+    ensure!(established(&frr)? == before, "the end of BFD reset a session");
+    frr.configure(&["bfd", "profile quick", "no shutdown"])?;
+    scene.apply("peer", &peer("tor", ROUTER, &format!("{BOTH}{BFD}")))?;
+    up(&frr, 3).with_context(|| scene.logs())?;
+    ensure!(established(&frr)? == before, "the beginning of BFD reset a session");
+
+    // A frozen process is found too, by the router.
+    scene.nodes[2].speaker.as_ref().context("no speaker")?.signal(Signal::SIGSTOP)?;
+    scene.hops(&[0, 1])?;
+    scene.nodes[2].speaker.as_ref().context("no speaker")?.signal(Signal::SIGCONT)?;
+    scene.hops(&[0, 1, 2])?;
+    scene.nodes[0].speaker.take().context("no speaker")?.stop()?;
+    scene.hops(&[1, 2])
+}
+
+fn bfd_with_bird(lab: &Lab) -> Result<()> {
+    let scene = Scene::new(lab)?;
+    let bfd = "protocol bfd {\n    interface \"eth0\" { min rx interval 100 ms; min tx interval 100 ms; multiplier 3; };\n}\n";
+    let bird = Bird::start(&scene.lab, &scene.router, &bird_config(&scene, bfd, "bfd on; error wait time 1, 2;"))?;
+    scene.apply("conf", &conf(""))?;
+    scene.apply("peer", &peer("tor", ROUTER, BFD))?;
+    scene.hops(&[0, 1, 2])?;
+    let up = || {
+        until("three sessions of BFD are up", secs(20), || {
+            let said = bird.show("show bfd sessions")?;
+            ensure!(said.matches(" Up ").count() == 3, "{said}");
+            Ok(())
+        })
+        .with_context(|| scene.logs())
+    };
+    up()?;
+    let took = cut(&scene, 1)?;
+    println!("BIRD: a silent path is left after {} ms", took.as_millis());
+    ensure!(took < secs(3), "{took:?}");
+    scene.nodes[1].host.heal("eth0")?;
+    scene.hops(&[0, 1, 2])?;
+    up()
 }
 
 fn port_taken(lab: &Lab) -> Result<()> {

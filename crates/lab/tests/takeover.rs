@@ -14,6 +14,7 @@ use std::process::{Command, ExitCode};
 
 const SERVICE_FINALIZER: &str = "finalizer.lb.kubesphere.io/v1alpha1";
 const POOL_FINALIZER: &str = "finalizer.ipam.kubesphere.io/v1alpha1";
+const BGP_FINALIZER: &str = SERVICE_FINALIZER;
 const POOL_LABEL: &str = "eip.openelb.kubesphere.io/v1alpha2";
 const POOL: &str = "/apis/network.kubesphere.io/v1alpha2/eips/eip-pool";
 const SERVICES: &str = "/api/v1/namespaces/default/services";
@@ -87,7 +88,8 @@ fn deletable(cluster: &Cluster, controller: &Process) -> Result<()> {
         ensure!(pool["status"]["usage"].is_null() && pool["status"]["used"].is_null(), "{}", pool["status"]);
         Ok(())
     })?;
-    cluster.control.kubectl(&["delete", "eip", "eip-pool", "--timeout=20s"]).map(drop)
+    cluster.control.kubectl(&["delete", "eip", "eip-pool", "--timeout=20s"])?;
+    cluster.control.kubectl(&["delete", "bgpconf/default", "bgppeer/tor", "--timeout=20s"]).map(drop)
 }
 
 fn start(cluster: &Cluster) -> Result<Process> {
@@ -116,6 +118,15 @@ fn leave_as_openelb_did(cluster: &Cluster) -> Result<()> {
             "192.168.0.188": "default/lost", "192.168.0.190": "default/first",
         },
     }}))?;
+    for (kind, name, spec) in [
+        ("BgpConf", "default", json!({"as": 50000, "listenPort": 17900})),
+        ("BgpPeer", "tor", json!({"conf": {"peerAs": 50001, "neighborAddress": "192.168.0.5"}})),
+    ] {
+        rest.create(&json!({
+            "apiVersion": "network.kubesphere.io/v1alpha2", "kind": kind, "spec": spec,
+            "metadata": {"name": name, "finalizers": [BGP_FINALIZER]},
+        }))?;
+    }
     for (name, address) in GIVEN.iter().chain([&LOST]) {
         let mut left = service(name);
         left["metadata"]["finalizers"] = json!([SERVICE_FINALIZER]);

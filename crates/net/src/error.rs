@@ -40,6 +40,14 @@ pub enum Error {
         /// The process that has it, as far as it can be seen.
         by: String,
     },
+    /// EADDRINUSE of a UDP port that the protocol fixes.
+    #[error("UDP port {} is taken on {} by {by}; end it: the protocol knows no other port", address.port(), address.ip())]
+    InUse {
+        /// What was to be bound.
+        address: SocketAddr,
+        /// The process that has it, as far as it can be seen.
+        by: String,
+    },
     /// Any other answer.
     #[error("cannot {what}: {source}")]
     Kernel {

@@ -1,11 +1,12 @@
 //! All that is unsafe: system calls and address forms for which no safe crate has a function.
 #![allow(unsafe_code)]
 
+use crate::hop_udp::Arrival;
 use engine::{IfIndex, MacAddr};
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use std::io;
 use std::mem::size_of;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// `sockaddr_ll`: an interface, and the ethertype wanted from it.
@@ -85,6 +86,85 @@ pub(crate) fn least_ttl(fd: impl AsFd, ipv6: bool, ttl: u8) -> io::Result<()> {
     let (level, option) =
         if ipv6 { (libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT) } else { (libc::IPPROTO_IP, libc::IP_MINTTL) };
     set(fd, level, option, &libc::c_int::from(ttl))
+}
+
+/// From now on each datagram is told with its TTL, its interface and the address that it was sent to.
+pub(crate) fn tell_arrival(fd: impl AsFd + Copy, ipv6: bool) -> io::Result<()> {
+    let (level, options) = if ipv6 {
+        (libc::IPPROTO_IPV6, [libc::IPV6_RECVHOPLIMIT, libc::IPV6_RECVPKTINFO])
+    } else {
+        (libc::IPPROTO_IP, [libc::IP_RECVTTL, libc::IP_PKTINFO])
+    };
+    options.iter().try_for_each(|option| set(fd, level, *option, &libc::c_int::from(true)))
+}
+
+/// The next datagram of a socket of [`tell_arrival`].
+pub(crate) fn receive_arrival(fd: impl AsFd, buffer: &mut [u8]) -> io::Result<Arrival> {
+    // Aligned as `cmsghdr` must be; two messages take less than 80 bytes.
+    let mut control = [0u64; 32];
+    let mut sender = [0u64; size_of::<libc::sockaddr_in6>().div_ceil(8)];
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: numbers and pointers, for which zero is a value.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_name = (&raw mut sender).cast();
+    header.msg_namelen = size_of_val(&sender) as libc::socklen_t;
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = (&raw mut control).cast();
+    header.msg_controllen = size_of_val(&control) as _;
+    // SAFETY: every pointer in the header leads to memory of the length beside it, which outlives the call.
+    let length = unsafe { libc::recvmsg(fd.as_fd().as_raw_fd(), &raw mut header, 0) };
+    let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+    let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    // SAFETY: the kernel wrote an address of the family at its beginning, and `sender` has room for either.
+    let from = unsafe { read_address((&raw const sender).cast()) }.unwrap_or(unknown);
+    let mut arrival = Arrival { length, from, to: from.ip(), on: IfIndex(0), ttl: 0 };
+    // SAFETY: `header` is as the kernel left it, so the macros stay within `control`; each kind of message has the
+    // type that its option promises, and is read without regard to alignment.
+    unsafe {
+        let mut next = libc::CMSG_FIRSTHDR(&raw const header);
+        while let Some(message) = next.as_ref() {
+            let data = libc::CMSG_DATA(next);
+            match (message.cmsg_level, message.cmsg_type) {
+                (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
+                    let ttl = data.cast::<libc::c_int>().read_unaligned();
+                    arrival.ttl = u8::try_from(ttl).unwrap_or(0);
+                }
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                    let info = data.cast::<libc::in_pktinfo>().read_unaligned();
+                    arrival.on = IfIndex(info.ipi_ifindex as u32);
+                    arrival.to = Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)).into();
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
+                    arrival.on = IfIndex(info.ipi6_ifindex);
+                    arrival.to = Ipv6Addr::from(info.ipi6_addr.s6_addr).into();
+                }
+                _ => {}
+            }
+            next = libc::CMSG_NXTHDR(&raw const header, next);
+        }
+    }
+    Ok(arrival)
+}
+
+/// # Safety
+/// `at` leads to a `sockaddr_in` or a `sockaddr_in6`, as its family says, or to any other address of at least two bytes.
+unsafe fn read_address(at: *const u8) -> Option<SocketAddr> {
+    // SAFETY: by the contract of this function.
+    unsafe {
+        match libc::c_int::from(at.cast::<libc::sa_family_t>().read_unaligned()) {
+            libc::AF_INET => {
+                let a = at.cast::<libc::sockaddr_in>().read_unaligned();
+                Some((Ipv4Addr::from(u32::from_be(a.sin_addr.s_addr)), u16::from_be(a.sin_port)).into())
+            }
+            libc::AF_INET6 => {
+                let a = at.cast::<libc::sockaddr_in6>().read_unaligned();
+                Some((Ipv6Addr::from(a.sin6_addr.s6_addr), u16::from_be(a.sin6_port)).into())
+            }
+            _ => None,
+        }
+    }
 }
 
 fn set<T: Plain>(fd: impl AsFd, level: i32, option: i32, value: &T) -> io::Result<()> {

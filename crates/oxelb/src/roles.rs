@@ -231,11 +231,13 @@ async fn clean(flags: Clean) -> anyhow::Result<ExitCode> {
     let done = controller::clean(&store, &flags.from.namespace).await?;
     match flags.output {
         Output::Json => print(
-            &serde_json::json!({"services": done.services, "pools": done.pools, "failed": done.failed}).to_string(),
+            &serde_json::json!({"services": done.services, "finalizers": done.finalizers, "failed": done.failed})
+                .to_string(),
         ),
-        Output::Text => {
-            print(&format!("cleaned {} Services and {} pools; {} failed", done.services, done.pools, done.failed))
-        }
+        Output::Text => print(&format!(
+            "cleaned {} Services, {} finalizers of OpenELB; {} failed",
+            done.services, done.finalizers, done.failed
+        )),
     }
     Ok(if done.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -125,6 +125,17 @@ pub enum ObjectRef {
 }
 
 impl Object {
+    /// Whether OpenELB left a finalizer on a pool, a BgpConf or a BgpPeer, without whose removal it cannot be deleted.
+    pub fn has_legacy_finalizer(&self) -> bool {
+        let (metadata, ours) = match self {
+            Object::Pool(eip) => (&eip.metadata, api::keys::LEGACY_POOL_FINALIZER),
+            Object::BgpConf(conf) => (&conf.metadata, api::keys::LEGACY_BGP_FINALIZER),
+            Object::BgpPeer(peer) => (&peer.metadata, api::keys::LEGACY_BGP_FINALIZER),
+            _ => return false,
+        };
+        metadata.finalizers.iter().flatten().any(|f| f == ours)
+    }
+
     /// Which object this is.
     pub fn reference(&self) -> ObjectRef {
         match self {
@@ -154,10 +165,10 @@ pub enum Write {
         /// Its new status.
         status: Box<EipStatus>,
     },
-    /// Remove a finalizer that OpenELB left on a pool.
-    PoolFinalizer {
-        /// The Eip's name.
-        name: String,
+    /// Remove the finalizer that OpenELB left on a pool, a BgpConf or a BgpPeer.
+    Finalizer {
+        /// On which; nothing happens to others.
+        of: ObjectRef,
     },
     /// Make the Secret `memberlist` with this key, unless there is one.
     Memberlist {

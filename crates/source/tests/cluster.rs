@@ -339,7 +339,7 @@ async fn pool_status_is_replaced_as_a_whole(server: &mut Server) {
     assert_eq!(write(empty.clone()).await, empty);
 
     for _ in 0..2 {
-        store.write(Write::PoolFinalizer { name: "status".into() }).await.unwrap();
+        store.write(Write::Finalizer { of: ObjectRef::Pool("status".into()) }).await.unwrap();
     }
     assert_eq!(pools.get("status").await.unwrap().metadata.finalizers, Some(vec!["other.io/f".to_owned()]));
     let clear = Patch::Merge(json!({"metadata": {"finalizers": null}}));
@@ -396,8 +396,7 @@ async fn each_node_writes_and_takes_back_its_own_entry_of_bgp(server: &mut Serve
     assert!(before.contains_key(&conf) && !before.contains_key(&ObjectRef::BgpConf("other".into())));
     let write = async |node: &str, state: Option<&str>| {
         let peer_state = state.map(|s| PeerState { session_state: Some(s.to_owned()), ..PeerState::default() });
-        let status = peer_state
-            .map(|s| Box::new(NodePeerStatus { peer_state: Some(s), timers_state: None, conditions: vec![] }));
+        let status = peer_state.map(|s| Box::new(NodePeerStatus { peer_state: Some(s), ..NodePeerStatus::default() }));
         let write = Write::BgpPeerStatus { peer: "tor".into(), node: node.into(), status };
         store.write(write).await.unwrap();
         peers.get("tor").await.unwrap().status.unwrap_or_default().nodes_peer_status

@@ -71,6 +71,8 @@ pub struct Planner {
     /// The version from which a Service was written last: nothing more can be written from it.
     spent: BTreeMap<ServiceKey, String>,
     pool_turns: BTreeMap<String, PoolTurn>,
+    /// Objects with a finalizer of OpenELB that is to be removed.
+    legacy: BTreeSet<ObjectRef>,
     /// How many writes of the last two priorities are on their way.
     low_in_flight: usize,
     events: VecDeque<Write>,
@@ -98,8 +100,6 @@ struct PoolTurn {
     dirty: bool,
     in_flight: bool,
     not_before: Tick,
-    /// Its legacy finalizer is being removed.
-    finalizer: bool,
 }
 
 /// What can be refused and tried again.
@@ -107,7 +107,7 @@ struct PoolTurn {
 enum Job {
     Service(ServiceKey),
     Pool(String),
-    Finalizer(String),
+    Finalizer(ObjectRef),
     Memberlist,
     Ownership,
 }
@@ -119,8 +119,8 @@ pub enum Ticket {
     Service(ServiceKey, Box<ServiceTicket>),
     /// Of a pool's status.
     Pool(String),
-    /// Of a pool's legacy finalizer.
-    Finalizer(String),
+    /// Of a legacy finalizer.
+    Finalizer(ObjectRef),
     /// Of the Secret.
     Memberlist,
     /// Of the ConfigMap with the acceptors.
@@ -152,7 +152,9 @@ impl Ticket {
     pub fn object(&self) -> &'static str {
         match self {
             Ticket::Service(..) => "service",
-            Ticket::Pool(_) | Ticket::Finalizer(_) => "eip",
+            Ticket::Pool(_) | Ticket::Finalizer(ObjectRef::Pool(_)) => "eip",
+            Ticket::Finalizer(ObjectRef::BgpPeer(_)) => "bgppeer",
+            Ticket::Finalizer(_) => "bgpconf",
             Ticket::Memberlist => "secret",
             Ticket::Ownership => "configmap",
             Ticket::Event(_) => "event",
@@ -181,6 +183,7 @@ impl Default for Planner {
             in_flight: BTreeSet::new(),
             spent: BTreeMap::new(),
             pool_turns: BTreeMap::new(),
+            legacy: BTreeSet::new(),
             low_in_flight: 0,
             events: VecDeque::new(),
             dropped_events: 0,
@@ -227,6 +230,9 @@ impl Planner {
     }
 
     fn apply(&mut self, now: Tick, object: Object) {
+        if object.has_legacy_finalizer() {
+            self.legacy.insert(object.reference());
+        }
         match object {
             Object::Pool(eip) => self.set_pool(eip),
             Object::Service(service) => {
@@ -260,13 +266,14 @@ impl Planner {
                 self.acceptors.set(read);
                 return;
             }
-            // Not asked for: they give no addresses.
+            // They give no addresses.
             Object::BgpConf(_) | Object::BgpPeer(_) => return,
         }
         self.look(now);
     }
 
     fn delete(&mut self, now: Tick, reference: ObjectRef) {
+        self.legacy.remove(&reference);
         match reference {
             ObjectRef::Pool(name) => {
                 self.ipam.remove_pool(&name);
@@ -309,8 +316,6 @@ impl Planner {
 
     fn set_pool(&mut self, eip: Box<Eip>) {
         let name = eip.metadata.name.clone().unwrap_or_default();
-        let finalizer = eip.metadata.finalizers.iter().flatten().any(|f| f == keys::LEGACY_POOL_FINALIZER);
-        self.pool_turns.entry(name.clone()).or_default().finalizer = finalizer;
         // What OpenELB recorded counts, for the take-over. What oxelb records is late by design: it may name a Service
         // that was deleted and made again, while its address has been given to another.
         let by_oxelb = eip.status.iter().flat_map(|s| &s.conditions).any(|c| c.type_ == READY);

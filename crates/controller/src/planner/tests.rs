@@ -68,7 +68,7 @@ impl Server {
                 self.tell(Object::Pool(Box::new(eip)));
                 Ok(None)
             }
-            Write::PoolFinalizer { name } => {
+            Write::Finalizer { of: ObjectRef::Pool(name) } => {
                 let Some(eip) = self.pools.get_mut(name) else { return Err(WriteError::Gone) };
                 eip.metadata.finalizers = None;
                 let eip = eip.clone();
@@ -486,8 +486,13 @@ fn a_live_cluster_of_openelb_is_taken_over_without_an_address_moving() {
     // The record is all that is left of this one's address: somebody wiped its status.
     server.put(Service { key: key("c"), pool_label: label, ..shares });
     server.put(service("new"));
+    let mut router = api::BgpPeer::new("tor", Default::default());
+    router.metadata.finalizers = Some(vec![keys::LEGACY_BGP_FINALIZER.to_owned()]);
+    server.put_other(Object::BgpPeer(Box::new(router)));
     let mut c = Controller::start(&server, now);
-    c.settle(&mut server, &mut now);
+    let written = c.settle(&mut server, &mut now);
+    let of_router = Write::Finalizer { of: ObjectRef::BgpPeer("tor".into()) };
+    assert_eq!(written.iter().filter(|(_, w)| *w == of_router).count(), 1);
     for (name, want) in [("a", "10.0.0.9"), ("b", "10.0.0.8"), ("c", "10.0.0.8"), ("new", "10.0.0.0")] {
         let s = &server.services[&key(name)];
         assert_eq!(s.ingress, ip(want), "{name}");

@@ -39,6 +39,9 @@ impl Planner {
                 return Some(found);
             }
         }
+        if let Some(of) = self.legacy.pop_first() {
+            return Some((Ticket::Finalizer(of.clone()), Write::Finalizer { of }));
+        }
         if let Some(found) = self.pool_write(now) {
             return Some(found);
         }
@@ -64,7 +67,8 @@ impl Planner {
             match job {
                 Job::Service(key) => self.urgent.push(key),
                 Job::Pool(name) => self.pool_changed(&name),
-                Job::Finalizer(_) | Job::Memberlist | Job::Ownership => {}
+                Job::Finalizer(of) => drop(self.legacy.insert(of)),
+                Job::Memberlist | Job::Ownership => {}
             }
         }
     }
@@ -113,14 +117,6 @@ impl Planner {
     }
 
     fn pool_write(&mut self, now: Tick) -> Option<(Ticket, Write)> {
-        let free = |name: &str, turn: &PoolTurn| {
-            turn.finalizer && !turn.in_flight && !self.refused.contains_key(&Job::Finalizer(name.to_owned()))
-        };
-        if let Some((name, turn)) = self.pool_turns.iter_mut().find(|(name, turn)| free(name, turn)) {
-            turn.in_flight = true;
-            let name = name.clone();
-            return Some((Ticket::Finalizer(name.clone()), Write::PoolFinalizer { name }));
-        }
         loop {
             let due = |turn: &PoolTurn| turn.dirty && !turn.in_flight && turn.not_before <= now;
             let (name, turn) = self.pool_turns.iter_mut().find(|(_, turn)| due(turn))?;
@@ -188,7 +184,7 @@ impl Planner {
         match ticket {
             Ticket::Service(key, ticket) => self.service_done(now, key, *ticket, result),
             Ticket::Pool(name) => self.pool_done(now, name, result),
-            Ticket::Finalizer(name) => self.finalizer_done(now, name, result),
+            Ticket::Finalizer(of) => self.finalizer_done(now, of, result),
             Ticket::Memberlist => match result {
                 Ok(_) | Err(WriteError::Conflict | WriteError::Gone) => {
                     info!("made the Secret memberlist with a random key");
@@ -297,15 +293,13 @@ impl Planner {
         }
     }
 
-    fn finalizer_done(&mut self, now: Tick, name: String, result: Result<Option<String>, WriteError>) {
-        let Some(turn) = self.pool_turns.get_mut(&name) else { return };
-        turn.in_flight = false;
+    fn finalizer_done(&mut self, now: Tick, of: ObjectRef, result: Result<Option<String>, WriteError>) {
         match result {
-            Ok(_) | Err(WriteError::Gone) => turn.finalizer = false,
-            Err(WriteError::Conflict | WriteError::Unavailable(_)) => {}
+            Ok(_) | Err(WriteError::Gone) => {}
+            Err(WriteError::Conflict | WriteError::Unavailable(_)) => drop(self.legacy.insert(of)),
             Err(WriteError::Refused(why)) => {
-                warn!(pool = name, "OpenELB's finalizer could not be removed: {why}");
-                self.refused.insert(Job::Finalizer(name), now + REFUSED);
+                warn!(?of, "OpenELB's finalizer could not be removed: {why}");
+                self.refused.insert(Job::Finalizer(of), now + REFUSED);
             }
         }
     }

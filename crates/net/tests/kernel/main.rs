@@ -11,6 +11,7 @@ mod deadlines;
 mod fence;
 mod frames;
 mod groups;
+mod hop_udp;
 mod host;
 mod network;
 mod overflow;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         fence::TESTS,
         frames::TESTS,
         groups::TESTS,
+        hop_udp::TESTS,
         host::TESTS,
         network::TESTS,
         overflow::TESTS,

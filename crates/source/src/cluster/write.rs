@@ -24,7 +24,12 @@ pub(super) async fn write(client: &Client, namespace: &str, write: Write) -> Res
     match write {
         Write::Service(patch) => service(client, patch).await,
         Write::PoolStatus { name, status } => pool_status(client, &name, *status).await,
-        Write::PoolFinalizer { name } => pool_finalizer(client, &name).await,
+        Write::Finalizer { of } => match of {
+            ObjectRef::Pool(name) => finalizer::<Eip>(client, &name, keys::LEGACY_POOL_FINALIZER).await,
+            ObjectRef::BgpConf(name) => finalizer::<BgpConf>(client, &name, keys::LEGACY_BGP_FINALIZER).await,
+            ObjectRef::BgpPeer(name) => finalizer::<BgpPeer>(client, &name, keys::LEGACY_BGP_FINALIZER).await,
+            _ => Ok(None),
+        },
         Write::Memberlist { key } => memberlist(client, namespace, &key).await,
         Write::Ownership { read, write } => ownership(client, namespace, read.as_deref(), &write).await,
         Write::Speaker { node, status } => speaker(client, &node, *status).await,
@@ -76,17 +81,21 @@ async fn pool_status(client: &Client, name: &str, mut status: EipStatus) -> Resu
 }
 
 /// Reads before it writes, because a finalizer can only be named by its place in the list.
-async fn pool_finalizer(client: &Client, name: &str) -> Result<Option<String>, WriteError> {
-    let request = Request::new(Eip::url_path(&(), None));
+async fn finalizer<K: Resource<DynamicType = ()>>(
+    client: &Client,
+    name: &str,
+    ours: &str,
+) -> Result<Option<String>, WriteError> {
+    let request = Request::new(K::url_path(&(), None));
     let get = request.get(name, &Default::default()).map_err(refused)?;
     let found: Versioned = send(client, get).await?;
     let finalizers = found.metadata.finalizers.unwrap_or_default();
-    let Some(place) = finalizers.iter().position(|f| f == keys::LEGACY_POOL_FINALIZER) else {
+    let Some(place) = finalizers.iter().position(|f| f == ours) else {
         return Ok(found.metadata.resource_version);
     };
     let path = format!("/metadata/finalizers/{place}");
     let patch = json_patch(json!([
-        { "op": "test", "path": path, "value": keys::LEGACY_POOL_FINALIZER },
+        { "op": "test", "path": path, "value": ours },
         { "op": "remove", "path": path },
     ]))?;
     let patch = request.patch(name, &PatchParams::default(), &patch).map_err(refused)?;

@@ -127,7 +127,7 @@ impl Folder {
                 Ok(Some(Status::BgpPeer(new)))
             }),
             // Finalizers have no meaning here.
-            Write::PoolFinalizer { .. } => Ok(None),
+            Write::Finalizer { .. } => Ok(None),
             Write::Event { about, component, warning, reason, message, .. } => {
                 if warning {
                     tracing::warn!("{about}: {reason}: {message} ({component})");

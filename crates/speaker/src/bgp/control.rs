@@ -165,7 +165,7 @@ fn entry(name: &str, peer: &PeerFacts) -> Value {
         "asn": peer.asn.map(bgp::Asn::get), "local_asn": peer.local_asn.get(), "state": state(peer),
         "since_seconds": SystemTime::now().duration_since(peer.since).unwrap_or_default().as_secs(),
         "received": received(peer), "advertised": peer.advertised(), "queued": peer.queued(),
-        "trouble": peer.trouble,
+        "trouble": peer.trouble, "bfd": peer.bfd.as_ref().map(|b| if b.up { "up" } else { "down" }),
     })
 }
 
@@ -199,6 +199,10 @@ fn neighbor(facts: &Facts, address: &str) -> Result<(String, Value), String> {
     );
     if let Some(n) = &peer.view.negotiated {
         let _ = writeln!(text, "  remote router ID {}, hold time {} s", n.router_id, n.hold_time.seconds());
+    }
+    if let Some(bfd) = &peer.bfd {
+        let why = bfd.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
+        let _ = writeln!(text, "  BFD is {}{why}", if bfd.up { "up" } else { "down" });
     }
     if let Some(trouble) = &peer.trouble {
         let _ = writeln!(text, "  last trouble: {trouble}");

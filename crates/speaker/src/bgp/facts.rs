@@ -1,5 +1,6 @@
 //! What the thread that talks BGP reports, as one value that replaces the last.
 
+use super::liveness::Liveness;
 use bgp::{Asn, Counters, RouterId, Routes, State, View};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -42,6 +43,8 @@ pub(crate) struct PeerFacts {
     pub since: SystemTime,
     /// Why it is not established; `None` also before anything failed.
     pub trouble: Option<String>,
+    /// BFD, where it is on.
+    pub bfd: Option<Liveness>,
 }
 
 impl PeerFacts {

@@ -2,7 +2,7 @@
 
 use api::Family as ApiFamily;
 use api::bgp::Restart;
-use api::peer::{Distance, Peer};
+use api::peer::{Bfd, Distance, Peer};
 use bgp::{Asn, Config, Family, FamilyConfig, HoldTime, InvalidNumber, NextHops, Nlri, Path, Prefix, RestartConfig};
 use bgp::{RouterId, Routes};
 use net::{TcpOptions, Ttl};
@@ -52,6 +52,8 @@ pub(crate) struct Router {
     pub transport: TcpOptions,
     /// The session.
     pub config: Config,
+    /// BFD, where it is on.
+    pub bfd: Option<bfd::Config>,
     /// It is kept down.
     pub down: bool,
 }
@@ -141,7 +143,23 @@ fn router(speaks: &Speaks, peer: &Peer, own: Asn, router_id: RouterId) -> Result
     };
     let password = peer.password.clone().map(String::into_bytes);
     let transport = TcpOptions { source: peer.source, device: peer.device.clone(), ttl, password };
-    Ok(Router { address: SocketAddr::new(peer.address, peer.port), transport, config, down: peer.admin_down })
+    let bfd = peer.bfd.map(bfd_config).transpose()?;
+    Ok(Router { address: SocketAddr::new(peer.address, peer.port), transport, config, bfd, down: peer.admin_down })
+}
+
+fn bfd_config(given: Bfd) -> Result<bfd::Config, String> {
+    let interval = |d: Duration| {
+        let micros = u32::try_from(d.as_micros()).unwrap_or(u32::MAX);
+        bfd::Interval::try_from(micros).map_err(|e| format!("spec.bfd: {e}"))
+    };
+    let settings = bfd::Settings {
+        hops: given.multihop.map_or(bfd::Hops::Single, |least_ttl| bfd::Hops::Multi { least_ttl }),
+        transmit: interval(given.transmit)?,
+        receive: interval(given.receive)?,
+        multiplier: given.multiplier,
+        authentication: None,
+    };
+    bfd::Config::new(settings).map_err(|e| format!("spec.bfd: {e}"))
 }
 
 fn restart_config(restart: Restart, hold_time: u16) -> RestartConfig {

@@ -52,6 +52,23 @@ const GAUGES: [Row<u64>; 3] = [
     ("oxelb_bgp_prefixes_advertised", "Prefixes that the router was told", |p| p.advertised() as u64),
 ];
 
+/// Of routers with BFD.
+const BFD_GAUGES: [Row<u64>; 1] =
+    [("oxelb_bfd_session_up", "1 while BFD packets go both ways", |p| p.bfd.as_ref().map_or(0, |b| u64::from(b.up)))];
+
+const BFD_COUNTERS: [Row<u64>; 4] = [
+    ("oxelb_bfd_sessions_lost", "How often BFD went down", |p| bfd(p, |c| c.downs)),
+    ("oxelb_bfd_packets_sent", "BFD packets to the router", |p| bfd(p, |c| c.sent)),
+    ("oxelb_bfd_packets_received", "BFD packets of the router", |p| bfd(p, |c| c.received)),
+    ("oxelb_bfd_packets_refused", "BFD packets of the router that did not count", |p| {
+        bfd(p, |c| c.refused.values().sum())
+    }),
+];
+
+fn bfd(peer: &PeerFacts, of: impl Fn(&bfd::Counters) -> u64) -> u64 {
+    peer.bfd.as_ref().map_or(0, |b| of(&b.counters))
+}
+
 fn state(peer: &PeerFacts) -> u64 {
     match peer.view.state {
         State::Idle => 0,
@@ -75,6 +92,21 @@ pub(crate) fn register(registry: &mut Registry, facts: &Facts, node: &str) {
             let labels = Theirs { peerIP: peer.address.ip().to_string(), nodeName: node.to_owned() };
             family.get_or_create(&labels).set(gauge(of(peer)));
         }
+        registry.register(name, help, family);
+    }
+    let with_bfd = || facts.peers.iter().filter(|(_, p)| p.bfd.is_some());
+    for (name, help, of) in BFD_GAUGES.into_iter().filter(|_| with_bfd().next().is_some()) {
+        let family = Family::<Ours, Gauge>::default();
+        with_bfd().for_each(|(peer, facts)| {
+            family.get_or_create(&Ours { peer: peer.clone() }).set(gauge(of(facts)));
+        });
+        registry.register(name, help, family);
+    }
+    for (name, help, of) in BFD_COUNTERS.into_iter().filter(|_| with_bfd().next().is_some()) {
+        let family = Family::<Ours, Counter>::default();
+        with_bfd().for_each(|(peer, facts)| {
+            family.get_or_create(&Ours { peer: peer.clone() }).inc_by(of(facts));
+        });
         registry.register(name, help, family);
     }
     for (name, help, of) in GAUGES {

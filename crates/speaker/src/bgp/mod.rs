@@ -11,6 +11,7 @@ mod control;
 mod facts;
 mod intent;
 mod link;
+mod liveness;
 mod metrics;
 mod status;
 #[cfg(test)]
@@ -291,6 +292,12 @@ impl Part {
             if let Some(why) = &peer.trouble {
                 let message = format!("no session with BgpPeer {name} ({}): {why}", peer.address);
                 found.push(warning("BgpSessionDown", message));
+            }
+        }
+        for (name, peer) in facts.peers.iter().filter(|(_, p)| p.established()) {
+            if let Some(why) = peer.bfd.as_ref().and_then(|b| b.reason.as_ref()) {
+                let message = format!("BFD with BgpPeer {name} ({}) is down: {why}", peer.address.ip());
+                found.push(warning("BfdDown", message));
             }
         }
         for (name, peer) in &facts.peers {

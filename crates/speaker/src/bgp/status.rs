@@ -3,7 +3,7 @@
 
 use super::facts::{Facts, PeerFacts};
 use api::Condition;
-use api::bgp_peer::{MessageCounters, Messages, NodePeerStatus, PeerState, Queues, TimersState};
+use api::bgp_peer::{BfdState, MessageCounters, Messages, NodePeerStatus, PeerState, Queues, TimersState};
 use api::speaker::{BgpSession, BgpSummary};
 use bgp::{Asn, RouterId, State};
 use plan::BgpNote;
@@ -24,6 +24,7 @@ pub(super) struct SessionSaid {
     since: String,
     router_id: Option<RouterId>,
     peer: (std::net::SocketAddr, Option<Asn>, Asn),
+    bfd: Option<BfdState>,
 }
 
 impl SessionSaid {
@@ -34,6 +35,7 @@ impl SessionSaid {
             since: time(peer.since),
             router_id: peer.view.negotiated.as_ref().map(|n| n.router_id),
             peer: (peer.address, peer.asn, peer.local_asn),
+            bfd: bfd(peer),
         }
     }
 }
@@ -45,6 +47,13 @@ fn state(peer: &PeerFacts) -> &'static str {
         _ if peer.down || !peer.view.started => "IDLE",
         _ => "ACTIVE",
     }
+}
+
+/// What comes between up and down is no news.
+fn bfd(peer: &PeerFacts) -> Option<BfdState> {
+    let liveness = peer.bfd.as_ref()?;
+    let state = if liveness.up { "UP" } else { "DOWN" };
+    Some(BfdState { state: state.to_owned(), since: time(liveness.since), reason: liveness.reason.clone() })
 }
 
 fn time(at: SystemTime) -> String {
@@ -118,6 +127,7 @@ pub(super) fn peer(peer: &PeerFacts) -> NodePeerStatus {
             downtime: (!peer.established()).then_some(since),
             ..TimersState::default()
         }),
+        bfd_state: bfd(peer),
         conditions: Vec::new(),
     }
 }
@@ -145,6 +155,7 @@ pub(super) fn summary(asn: Asn, router_id: RouterId, facts: &Facts) -> BgpSummar
         address: p.address.ip().to_string(),
         state: state(p).to_owned(),
         since: time(p.since),
+        bfd: bfd(p).map(|b| b.state),
     };
     BgpSummary {
         asn: asn.get().into(),

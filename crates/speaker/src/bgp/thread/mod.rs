@@ -7,14 +7,18 @@
 //!  links    ─┘                    └─► …                    ─┘
 //! ```
 
+mod bfd_news;
+mod listening;
+
 use super::facts::{Facts, PeerFacts};
 use super::intent::{Command, Intent, Router};
 use super::link::Link;
 use crate::orders::Orders;
+use bfd_news::Bfd;
 use bgp::{ConnectionId, Direction, Effect, Input, Nlri, Path, Session, Stop};
 use engine::{Engine, Tick};
 use net::{Error, Poller, TcpConnection, TcpListener};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -57,6 +61,7 @@ pub(super) fn start(out: watch::Sender<Arc<Facts>>) -> Result<Orders<Command>, S
         next_listener: 1,
         listen_again: None,
         leave_at: None,
+        bfd: Bfd::default(),
         facts: Facts::default(),
         out,
         news: true,
@@ -84,6 +89,7 @@ struct Thread {
     /// Some port was taken.
     listen_again: Option<Tick>,
     leave_at: Option<Tick>,
+    bfd: Bfd,
     facts: Facts,
     out: watch::Sender<Arc<Facts>>,
     /// The agent has not seen the facts yet.
@@ -94,6 +100,8 @@ struct Peer {
     router: Router,
     session: Session,
     attempt: Option<ConnectionId>,
+    /// Our end of its last connection.
+    local: Option<IpAddr>,
     since: SystemTime,
     trouble: Option<String>,
 }
@@ -117,10 +125,11 @@ impl Thread {
         loop {
             self.report();
             let sessions = self.peers.values().filter_map(|p| p.session.deadline());
-            let deadline = sessions.chain([self.listen_again, self.leave_at].into_iter().flatten()).min();
+            let own = [self.listen_again, self.leaves_at(), self.bfd.order_again];
+            let deadline = sessions.chain(own.into_iter().flatten()).min();
             for token in self.poller.wait(deadline)? {
                 match token {
-                    Poller::WOKEN => {}
+                    Poller::WOKEN => self.bfd_news(),
                     FIRST_CONNECTION.. => self.ready(ConnectionId(token), &mut buffer),
                     listener => self.accept(listener),
                 }
@@ -129,7 +138,8 @@ impl Thread {
                 self.command(command);
             }
             let now = net::now();
-            if self.leave_at.is_some_and(|at| at <= now) {
+            self.order_bfd(now);
+            if self.leaves_at().is_some_and(|at| at <= now) {
                 self.leave();
                 return Ok(());
             }
@@ -160,6 +170,7 @@ impl Thread {
                 }
                 let any = self.peers.values().any(|p| p.session.state() == bgp::State::Established);
                 self.leave_at = Some(if any { now + DRAIN } else { now });
+                self.bfd.leave(now);
                 for name in self.names() {
                     self.effects(&name);
                 }
@@ -200,6 +211,7 @@ impl Thread {
             same.for_each(|(_, (_, listener))| drop(listener.set_password(ip, None)));
         }
         self.listen();
+        self.bfd.differs = true;
         let changes = changes(&old, &self.intent);
         for (name, router) in self.intent.peers.clone() {
             match self.peers.get_mut(&name) {
@@ -221,8 +233,10 @@ impl Thread {
             session.handle(now, Input::Start);
         }
         tracing::info!(peer = name, address = %router.address, "the router is talked to");
-        self.peers
-            .insert(name.clone(), Peer { router, session, attempt: None, since: SystemTime::now(), trouble: None });
+        self.peers.insert(
+            name.clone(),
+            Peer { router, session, attempt: None, local: None, since: SystemTime::now(), trouble: None },
+        );
         self.effects(&name);
     }
 
@@ -253,66 +267,6 @@ impl Thread {
             peer.session.handle(net::now(), input);
         }
         self.effects(name);
-    }
-
-    /// Opens and closes listeners, and gives each the passwords of its routers.
-    fn listen(&mut self) {
-        self.listen_again = None;
-        let wanted: BTreeSet<Place> = self.intent.listen.clone();
-        self.listeners.retain(|place, _| wanted.contains(place));
-        self.news |= !self.facts.deaf.is_empty();
-        self.facts.deaf.clear();
-        for place in wanted {
-            let (address, device) = &place;
-            if !self.listeners.contains_key(&place) {
-                let opened = TcpListener::bind(*address, device.as_deref());
-                match opened.and_then(|l| self.poller.add(&l, self.next_listener).map(|()| l)) {
-                    Ok(listener) => {
-                        self.listeners.insert(place.clone(), (self.next_listener, listener));
-                        self.next_listener += 1;
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "routers cannot connect to this node; it connects to them");
-                        self.facts.deaf.insert(*address, error.to_string());
-                        self.listen_again = Some(net::now() + LISTEN_AGAIN);
-                        self.news = true;
-                        continue;
-                    }
-                }
-            }
-            let Some((_, listener)) = self.listeners.get(&place) else { continue };
-            for (name, router) in &self.intent.peers {
-                let ip = router.address.ip();
-                if ip.is_ipv4() != address.is_ipv4() || router.transport.device != *device {
-                    continue;
-                }
-                if let Err(error) = listener.set_password(ip, router.transport.password.as_deref()) {
-                    tracing::warn!(peer = name, %error, "the password is not in force");
-                }
-            }
-        }
-    }
-
-    fn accept(&mut self, token: u64) {
-        for _ in 0..ACCEPTS {
-            let Some((place, (_, listener))) = self.listeners.iter().find(|(_, (t, _))| *t == token) else { return };
-            let tcp = match listener.accept() {
-                Ok(Some(tcp)) => tcp,
-                Ok(None) => return,
-                Err(error) => return tracing::debug!(%error, "a connection was not accepted"),
-            };
-            let device = place.1.clone();
-            let from = tcp.peer();
-            let Some(name) = self.by_address.get(&from.ip()).cloned() else {
-                tracing::debug!(%from, "a connection of a stranger was closed: no BgpPeer has this address");
-                continue;
-            };
-            let Some(peer) = self.peers.get(&name).filter(|p| p.router.transport.device == device) else { continue };
-            let ready = tcp.set_ttl(peer.router.transport.ttl).and_then(|()| tcp.local());
-            let Ok(local) = ready else { continue };
-            let Some(connection) = self.adopt(&name, tcp, false) else { continue };
-            self.tell(&name, Input::TcpUp { connection, direction: Direction::Incoming, local });
-        }
     }
 
     fn adopt(&mut self, peer: &str, tcp: TcpConnection, connecting: bool) -> Option<ConnectionId> {
@@ -372,7 +326,7 @@ impl Thread {
                 if let Some(peer) = self.peers.get_mut(name) {
                     peer.attempt = None;
                 }
-                self.tell(name, Input::TcpUp { connection: id, direction: Direction::Outgoing, local });
+                self.tcp_up(name, id, Direction::Outgoing, local);
             }
             Ok(_) => self.close(id),
             Err(error) => {
@@ -382,6 +336,13 @@ impl Thread {
                 }
             }
         }
+    }
+
+    fn tcp_up(&mut self, name: &str, connection: ConnectionId, direction: Direction, local: IpAddr) {
+        if let Some(peer) = self.peers.get_mut(name) {
+            peer.local = Some(local);
+        }
+        self.tell(name, Input::TcpUp { connection, direction, local });
     }
 
     /// The attempt to connect failed.
@@ -463,6 +424,7 @@ impl Thread {
         match effect {
             Effect::Established(negotiated) => {
                 (peer.since, peer.trouble) = (SystemTime::now(), None);
+                self.bfd.differs = true;
                 let (asn, id) = (negotiated.peer_as, negotiated.router_id);
                 tracing::info!(peer = name, %asn, router_id = %id, hold_time = negotiated.hold_time.seconds(), "established");
             }
@@ -509,6 +471,7 @@ impl Thread {
         if !std::mem::take(&mut self.news) {
             return;
         }
+        let bfd = self.bfd.peers();
         let facts = |(name, p): (&String, &Peer)| {
             let facts = PeerFacts {
                 address: p.router.address,
@@ -519,6 +482,7 @@ impl Thread {
                 down: p.router.down,
                 since: p.since,
                 trouble: p.trouble.clone(),
+                bfd: p.router.bfd.is_some().then(|| bfd.get(name).cloned().unwrap_or_default()),
             };
             (name.clone(), facts)
         };

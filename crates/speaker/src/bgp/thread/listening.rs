@@ -1,0 +1,68 @@
+//! Routers that connect to this node.
+
+use super::{ACCEPTS, LISTEN_AGAIN, Place, Thread};
+use bgp::Direction;
+use net::TcpListener;
+use std::collections::BTreeSet;
+
+impl Thread {
+    /// Opens and closes listeners, and gives each the passwords of its routers.
+    pub(super) fn listen(&mut self) {
+        self.listen_again = None;
+        let wanted: BTreeSet<Place> = self.intent.listen.clone();
+        self.listeners.retain(|place, _| wanted.contains(place));
+        self.news |= !self.facts.deaf.is_empty();
+        self.facts.deaf.clear();
+        for place in wanted {
+            let (address, device) = &place;
+            if !self.listeners.contains_key(&place) {
+                let opened = TcpListener::bind(*address, device.as_deref());
+                match opened.and_then(|l| self.poller.add(&l, self.next_listener).map(|()| l)) {
+                    Ok(listener) => {
+                        self.listeners.insert(place.clone(), (self.next_listener, listener));
+                        self.next_listener += 1;
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "routers cannot connect to this node; it connects to them");
+                        self.facts.deaf.insert(*address, error.to_string());
+                        self.listen_again = Some(net::now() + LISTEN_AGAIN);
+                        self.news = true;
+                        continue;
+                    }
+                }
+            }
+            let Some((_, listener)) = self.listeners.get(&place) else { continue };
+            for (name, router) in &self.intent.peers {
+                let ip = router.address.ip();
+                if ip.is_ipv4() != address.is_ipv4() || router.transport.device != *device {
+                    continue;
+                }
+                if let Err(error) = listener.set_password(ip, router.transport.password.as_deref()) {
+                    tracing::warn!(peer = name, %error, "the password is not in force");
+                }
+            }
+        }
+    }
+
+    pub(super) fn accept(&mut self, token: u64) {
+        for _ in 0..ACCEPTS {
+            let Some((place, (_, listener))) = self.listeners.iter().find(|(_, (t, _))| *t == token) else { return };
+            let tcp = match listener.accept() {
+                Ok(Some(tcp)) => tcp,
+                Ok(None) => return,
+                Err(error) => return tracing::debug!(%error, "a connection was not accepted"),
+            };
+            let device = place.1.clone();
+            let from = tcp.peer();
+            let Some(name) = self.by_address.get(&from.ip()).cloned() else {
+                tracing::debug!(%from, "a connection of a stranger was closed: no BgpPeer has this address");
+                continue;
+            };
+            let Some(peer) = self.peers.get(&name).filter(|p| p.router.transport.device == device) else { continue };
+            let ready = tcp.set_ttl(peer.router.transport.ttl).and_then(|()| tcp.local());
+            let Ok(local) = ready else { continue };
+            let Some(connection) = self.adopt(&name, tcp, false) else { continue };
+            self.tcp_up(&name, connection, Direction::Incoming, local);
+        }
+    }
+}
