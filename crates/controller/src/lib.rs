@@ -11,6 +11,7 @@
 mod acceptors;
 mod announced;
 pub mod clean;
+mod departed;
 pub mod election;
 mod health;
 mod lead;

@@ -49,6 +49,8 @@ impl Lab {
         let logs = self.sandbox.dir.join("logs").join(self.dir.file_name().unwrap_or_default());
         let host = Host(Arc::new(Inner { name: name.to_owned(), netns, file, logs }));
         host.ip("link set lo up")?;
+        // Else a connection to somewhere may have by chance the port that a program is to listen on.
+        host.sysctl("net/ipv4/ip_local_reserved_ports", "50051-50053")?;
         Ok(host)
     }
 

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         ("acceptors_are_replaced_unnoticed_and_reset_when_a_majority_is_gone_for_good", acceptors),
         ("drains_moves_and_updates_fail_no_connection_attempt", planned),
         ("an_address_that_a_stranger_has_is_skipped_or_if_asked_for_not_announced_until_the_stranger_is_gone", taken),
+        ("a_speaker_that_died_is_not_called_alive", unheard),
         ("without_the_api_server_an_owner_is_replaced_and_its_return_moves_nothing", headless),
     ];
     suite::main(tests)
@@ -316,6 +317,24 @@ fn taken(lab: &Lab) -> Result<()> {
         ensure!(found.into_iter().eq([owner.host.mac(DEVICE)?]) && warned()?.is_empty());
         Ok(())
     })
+}
+
+fn unheard(lab: &Lab) -> Result<()> {
+    let mut cluster = Cluster::new(lab)?;
+    let name = cluster.installed.cluster.nodes[2].name.clone();
+    let says = |cluster: &Cluster, wanted: &str| {
+        until(&format!("the Speaker of {name} says {wanted}"), secs(30), || {
+            let speaker = cluster.installed.control().rest.get(&format!("{}/{name}", common::SPEAKERS))?;
+            let (status, reason, _) = common::condition(&speaker, "Alive")?;
+            ensure!(format!("{status} {reason}") == wanted, "{status} {reason}");
+            Ok(())
+        })
+    };
+    says(&cluster, "True Running")?;
+    cluster.speakers[2].kill()?;
+    says(&cluster, "False Unheard")?;
+    cluster.speakers[2] = cluster.installed.start_speaker(&cluster.installed.cluster.nodes[2])?;
+    says(&cluster, "True Running")
 }
 
 fn headless(lab: &Lab) -> Result<()> {

@@ -183,6 +183,18 @@ pub enum Write {
         /// What it is to say.
         write: Box<Ownership>,
     },
+    /// Whether a node's speaker is alive, said by others. The node itself replaces it with its next word.
+    SpeakerAlive {
+        /// The node.
+        node: String,
+        /// The condition `Alive`.
+        condition: Box<Condition>,
+    },
+    /// A node is gone for good: delete its Speaker.
+    SpeakerGone {
+        /// The node.
+        node: String,
+    },
     /// The status of this node's Speaker, which is made when it is missing. Conditions without a transition time change
     /// now.
     Speaker {

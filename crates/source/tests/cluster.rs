@@ -372,6 +372,18 @@ async fn a_speaker_is_made_when_it_is_missing(server: &mut Server) {
         |told| matches!(speaker(told), Some(Object::Speaker(s)) if s.status.as_ref().is_some_and(|s| s.version == "2")),
     )
     .await;
+    // Others say that it is not heard; its own next word replaces that.
+    let condition = Box::new(Condition::new("Alive", false, "Unheard", ""));
+    store.write(Write::SpeakerAlive { node: "node-1".into(), condition }).await.unwrap();
+    let alive = async || speakers.get("node-1").await.unwrap().status.unwrap().conditions[0].status.clone();
+    assert_eq!(alive().await, "False");
+    let conditions = vec![Condition::new("Alive", true, "Running", "")];
+    let status = Box::new(SpeakerStatus { version: "3".into(), conditions, ..SpeakerStatus::default() });
+    store.write(Write::Speaker { node: "node-1".into(), status }).await.unwrap();
+    assert_eq!(alive().await, "True");
+    store.write(Write::SpeakerGone { node: "node-1".into() }).await.unwrap();
+    told.until("the end of the Speaker", |told| speaker(told).is_none()).await;
+    assert_eq!(store.write(Write::SpeakerGone { node: "node-1".into() }).await, Err(WriteError::Gone));
 }
 
 async fn each_node_writes_and_takes_back_its_own_entry_of_bgp(server: &mut Server) {

@@ -13,6 +13,7 @@ mod writes;
 
 use crate::acceptors::Acceptors;
 use crate::announced::{self, Report, Reports};
+use crate::departed::Departed;
 use crate::metrics::PoolCounts;
 use crate::pools::{Known, READY};
 use crate::queue::Queue;
@@ -53,6 +54,7 @@ pub struct Planner {
     nodes: BTreeMap<String, Vec<IpAddr>>,
     reports: Reports,
     strangers: Strangers,
+    departed: Departed,
     memberlist: Memberlist,
     acceptors: Acceptors,
     synced: bool,
@@ -125,6 +127,8 @@ pub enum Ticket {
     Memberlist,
     /// Of the ConfigMap with the acceptors.
     Ownership,
+    /// Of what a node that is not there cannot say itself.
+    Departed,
     /// Of an event.
     Event(Box<Write>),
 }
@@ -144,7 +148,7 @@ impl Ticket {
         match self {
             Ticket::Service(_, ticket) => ticket.decision.is_none(),
             Ticket::Event(_) => true,
-            Ticket::Pool(_) | Ticket::Finalizer(_) | Ticket::Memberlist | Ticket::Ownership => false,
+            Ticket::Pool(_) | Ticket::Finalizer(_) | Ticket::Memberlist | Ticket::Ownership | Ticket::Departed => false,
         }
     }
 
@@ -157,6 +161,7 @@ impl Ticket {
             Ticket::Finalizer(_) => "bgpconf",
             Ticket::Memberlist => "secret",
             Ticket::Ownership => "configmap",
+            Ticket::Departed => "speaker",
             Ticket::Event(_) => "event",
         }
     }
@@ -171,6 +176,7 @@ impl Default for Planner {
             nodes: BTreeMap::new(),
             reports: Reports::default(),
             strangers: Strangers::default(),
+            departed: Departed::default(),
             memberlist: Memberlist::Missing,
             acceptors: Acceptors::default(),
             synced: false,
@@ -230,6 +236,7 @@ impl Planner {
     }
 
     fn apply(&mut self, now: Tick, object: Object) {
+        self.departed.read(&object);
         if object.has_legacy_finalizer() {
             self.legacy.insert(object.reference());
         }
@@ -274,6 +281,7 @@ impl Planner {
 
     fn delete(&mut self, now: Tick, reference: ObjectRef) {
         self.legacy.remove(&reference);
+        self.departed.gone(&reference);
         match reference {
             ObjectRef::Pool(name) => {
                 self.ipam.remove_pool(&name);
@@ -491,7 +499,9 @@ impl Planner {
             return Some(Tick::ZERO);
         }
         let pools = self.pool_turns.values().filter(|t| t.dirty && !t.in_flight).map(|t| t.not_before);
-        let timed = [self.look_at, self.acceptors.deadline(), self.strangers.deadline()].into_iter().flatten();
+        let timed = [self.look_at, self.acceptors.deadline(), self.strangers.deadline(), self.departed.deadline()]
+            .into_iter()
+            .flatten();
         pools.chain(timed).chain(self.refused.values().copied()).min()
     }
 

@@ -45,6 +45,10 @@ impl Planner {
         if let Some(found) = self.pool_write(now) {
             return Some(found);
         }
+        if let Some(write) = self.departed.step(now) {
+            info!(?write, "said for a node that cannot");
+            return Some((Ticket::Departed, write));
+        }
         // The rest leaves room: an address that is decided on meanwhile does not wait for it.
         if self.low_in_flight >= LOW {
             return None;
@@ -185,6 +189,14 @@ impl Planner {
             Ticket::Service(key, ticket) => self.service_done(now, key, *ticket, result),
             Ticket::Pool(name) => self.pool_done(now, name, result),
             Ticket::Finalizer(of) => self.finalizer_done(now, of, result),
+            Ticket::Departed => {
+                if let Err(WriteError::Refused(why)) = &result {
+                    warn!(
+                        "what a node that is not there left could not be corrected: {why}; check the RBAC of deploy/openelb.yaml"
+                    );
+                }
+                self.departed.done(now, matches!(result, Err(WriteError::Refused(_))));
+            }
             Ticket::Memberlist => match result {
                 Ok(_) | Err(WriteError::Conflict | WriteError::Gone) => {
                     info!("made the Secret memberlist with a random key");

@@ -33,6 +33,12 @@ pub(super) async fn write(client: &Client, namespace: &str, write: Write) -> Res
         Write::Memberlist { key } => memberlist(client, namespace, &key).await,
         Write::Ownership { read, write } => ownership(client, namespace, read.as_deref(), &write).await,
         Write::Speaker { node, status } => speaker(client, &node, *status).await,
+        Write::SpeakerAlive { node, condition } => {
+            let body = json!({ "status": { "conditions": stamp(vec![*condition]) } });
+            status_patch(client, Speaker::url_path(&(), None), &node, &PatchParams::default(), &Patch::Merge(body))
+                .await
+        }
+        Write::SpeakerGone { node } => speaker_gone(client, &node).await,
         Write::BgpConfStatus { node, status } => {
             let entry = status.map(|s| json!({ "nodesConfStatus": { &node: s } }));
             of_node::<BgpConf>(client, keys::BGP_CONF, &node, entry).await
@@ -165,6 +171,13 @@ async fn speaker(client: &Client, node: &str, mut status: SpeakerStatus) -> Resu
     let request = Request::new(path.clone()).patch(node, &manager, &of(json!({ "spec": {} }))).map_err(refused)?;
     send::<Versioned>(client, request).await?;
     status_patch(client, path, node, &manager, &body).await
+}
+
+async fn speaker_gone(client: &Client, node: &str) -> Result<Option<String>, WriteError> {
+    let request = Request::new(Speaker::url_path(&(), None));
+    let request = request.delete(node, &Default::default()).map_err(refused)?;
+    // The answer is the object or a Status: neither matters.
+    send::<Value>(client, request).await.map(|_| None)
 }
 
 /// Server-side apply as a manager of the node's own: what it says is its own and nobody else's, and all of it is gone

@@ -95,6 +95,16 @@ impl Folder {
                 status.conditions = crate::cluster::stamp(status.conditions);
                 Ok(Some(Status::Speaker(*status)))
             }),
+            Write::SpeakerAlive { node, condition } => {
+                self.change(&ObjectRef::Speaker(node), |view, reference| match view.status(reference) {
+                    Some(Status::Speaker(known)) => {
+                        let conditions = crate::cluster::stamp(vec![*condition]);
+                        Ok(Some(Status::Speaker(api::SpeakerStatus { conditions, ..known.clone() })))
+                    }
+                    _ => Err(WriteError::Gone),
+                })
+            }
+            Write::SpeakerGone { node } => self.forget(&ObjectRef::Speaker(node)),
             Write::Memberlist { key } => self.change(&ObjectRef::Memberlist, |view, reference| {
                 let there = view.manifest(reference).is_some() || view.status(reference).is_some();
                 Ok((!there).then_some(Status::Memberlist(key)))
@@ -163,6 +173,19 @@ impl Folder {
         }
         self.news.send_modify(|count| *count = count.wrapping_add(1));
         Ok(view.manifest(reference).map(|manifest| status::version(manifest, view.status(reference))))
+    }
+
+    /// Removes a status file.
+    fn forget(&self, reference: &ObjectRef) -> Result<Option<String>, WriteError> {
+        let Some(name) = status::file_name(reference) else { return Ok(None) };
+        let _lock = self.lock()?;
+        match std::fs::remove_file(self.dir.join("status").join(&name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        self.view().look_status(&name);
+        self.news.send_modify(|count| *count = count.wrapping_add(1));
+        Ok(None)
     }
 
     /// Keeps other processes from writing as long as the file is open.
