@@ -72,7 +72,10 @@ impl Reports {
 
     /// Addresses that some node is to announce and does not, because somebody else on the segment has them.
     pub fn taken(&self) -> BTreeMap<IpAddr, String> {
-        let taken = self.warnings().filter(|(_, w)| w.reason == "AddressTaken");
+        // Where kernels of nodes answer, whatever a node finds may be another node.
+        let kernels: BTreeSet<&Option<String>> =
+            self.warnings().filter(|(_, w)| w.reason == "KernelAnswers").map(|(_, w)| &w.pool).collect();
+        let taken = self.warnings().filter(|(_, w)| w.reason == "AddressTaken" && !kernels.contains(&w.pool));
         let of = |(node, w): (&str, &Warning)| {
             Some((w.subject.as_ref()?.parse().ok()?, format!("another host, which node {node} found")))
         };

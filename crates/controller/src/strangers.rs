@@ -3,7 +3,11 @@
 //!
 //! Only what this process gave and nobody announced yet is replaced. An address that was in use stays with its Service
 //! whatever answers for it now, because clients know it; so does one that the user asked for. Both are told in conditions.
+//!
+//! A Service gets three at most: what answers for each new address is no stranger but something that answers for all, as
+//! the kernels of nodes do with kube-proxy in IPVS mode, and then no other address helps.
 
+use api::ServiceKey;
 use engine::Tick;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,10 +17,14 @@ use std::time::Duration;
 /// for anew.
 const AVOIDED: Duration = Duration::from_secs(600);
 
+/// So often a Service gets another address.
+const REPLACED: u8 = 2;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Strangers {
     fresh: BTreeSet<IpAddr>,
+    replaced: BTreeMap<ServiceKey, u8>,
     avoided: BTreeMap<IpAddr, (String, Tick)>,
 }
 
@@ -43,6 +51,19 @@ impl Strangers {
             self.avoided.insert(ip, (whose, now + AVOIDED));
         }
         replaced
+    }
+
+    /// Whether this Service may get another address; each time counts.
+    pub fn may_replace(&mut self, service: &ServiceKey) -> bool {
+        let times = self.replaced.entry(service.clone()).or_default();
+        let may = *times < REPLACED;
+        *times = times.saturating_add(1);
+        may
+    }
+
+    /// A Service is gone.
+    pub fn remove(&mut self, service: &ServiceKey) {
+        self.replaced.remove(service);
     }
 
     /// What is not to be given out, and whose it is.

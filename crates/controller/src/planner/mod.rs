@@ -293,6 +293,7 @@ impl Planner {
             ObjectRef::Service(key) => {
                 self.services_changed = true;
                 self.ipam.remove_service(&key);
+                self.strangers.remove(&key);
                 self.world.remove_service(&key);
                 self.decisions.remove(&key);
                 self.announced.remove(&key);
@@ -390,6 +391,10 @@ impl Planner {
             let asks = |s: &Service| s.wanted_addresses.iter().flatten().any(|wanted| *wanted == ip);
             let has = services.filter(|s| s.ingress.contains(&ip) && !asks(s));
             for key in has.map(|s| s.key.clone()).collect::<Vec<_>>() {
+                if !self.strangers.may_replace(&key) {
+                    warn!(service = %key, "{why}, as others that the Service had before; it gets no other one");
+                    continue;
+                }
                 info!(service = %key, "{why}; it was not announced yet, so the Service gets another one");
                 self.ipam.replace(&key, ip, &why);
             }

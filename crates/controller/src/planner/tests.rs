@@ -470,6 +470,24 @@ fn an_address_that_a_stranger_has_is_skipped_before_it_was_announced_and_stays_a
 }
 
 #[test]
+fn where_something_answers_for_every_address_a_service_does_not_go_through_all_of_them() {
+    let (mut server, mut now) = (Server::default(), Tick::ZERO);
+    server.put_pool("p", layer2("10.0.0.1-10.0.0.9"));
+    server.put_other(node("n1", "192.0.2.1"));
+    let mut c = Controller::start(&server, now);
+    server.put(service("s"));
+    c.settle(&mut server, &mut now);
+    let mut had = vec![];
+    for _ in 0..6 {
+        had.push(server.services[&key("s")].ingress[0]);
+        server.put_other(speaker_that_found("n1", &[], &[&had[had.len() - 1].to_string()]));
+        c.settle(&mut server, &mut now);
+    }
+    had.dedup();
+    assert_eq!(had.len(), 3, "{had:?}");
+}
+
+#[test]
 fn a_live_cluster_of_openelb_is_taken_over_without_an_address_moving() {
     // D15, D37: what OpenELB left is honoured, and its finalizers are removed, also where the label was preset.
     let (mut server, mut now) = (Server::default(), Tick::ZERO);

@@ -7,6 +7,9 @@ use lease::Preset;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// It is not told more often than this.
+const SOON: Duration = Duration::from_millis(5);
+
 /// The fence, and when it is next told how long leases run.
 pub(super) struct Fencing {
     fence: Option<net::Fence>,
@@ -70,9 +73,9 @@ impl Shell {
                 *first = until.min(*first);
             }
         }
-        // Told twice for each renewal it lags behind by less than the lease has to spare.
-        let pace = ends.keys().map(|preset| preset.heartbeat()).min().unwrap_or(Duration::from_secs(1));
-        self.fencing.next = now + pace / 2;
+        // A quarter of what is left: soon enough though a turn may be a heartbeat away, seldom enough for thousands of addresses.
+        let left = ends.values().map(|end| end.since(now)).min().unwrap_or(Duration::from_secs(1));
+        self.fencing.next = now + (left / 4).max(SOON);
         let told = |fence: &mut net::Fence| ends.into_iter().try_for_each(|(p, until)| fence.open(class(p), until));
         self.fencing.tell(told);
     }
