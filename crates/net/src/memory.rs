@@ -4,7 +4,7 @@ use crate::sys;
 use std::fs;
 
 /// Below this, memory that is free at the end of the heap is kept for the next allocation.
-const KEEP: i32 = 64 * 1024;
+const KEEP: i32 = 256 * 1024;
 /// Blocks from this size on have a mapping of their own, and are given back when freed.
 const OF_ITS_OWN: i32 = 64 * 1024;
 /// One heap for the thread that keeps deadlines, so that it waits for no other's, and one for all the rest.
