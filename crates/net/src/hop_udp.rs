@@ -2,6 +2,7 @@
 //! interface, what goes out has TTL 255.
 
 use crate::holder::{self, UDP};
+use crate::marking::{PRIORITY, as_network_control, set_hops};
 use crate::{Error, sys};
 use engine::IfIndex;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -10,10 +11,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// DSCP CS6, network control (RFC 4594 §3.1), as the whole octet.
-const NETWORK_CONTROL: u32 = 0xc0;
-/// The highest priority in the host's own queues that needs no capability (TC_PRIO_INTERACTIVE).
-const PRIORITY: u32 = 6;
 const MOST_HOPS: u8 = 255;
 /// How many ports are tried before there seems to be none.
 const PORTS_TRIED: usize = 64;
@@ -108,12 +105,9 @@ fn socket(address: SocketAddr, device: Option<&str>) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
-        socket.set_unicast_hops_v6(MOST_HOPS.into())?;
-        socket.set_tclass_v6(NETWORK_CONTROL)?;
-    } else {
-        socket.set_ttl_v4(MOST_HOPS.into())?;
-        socket.set_tos_v4(NETWORK_CONTROL)?;
     }
+    set_hops(&socket, address.is_ipv6(), MOST_HOPS)?;
+    as_network_control(&socket, address.is_ipv6())?;
     // After the TOS, which sets the priority too, to a lower one.
     socket.set_priority(PRIORITY)?;
     if let Some(device) = device {

@@ -7,6 +7,7 @@ mod groups;
 mod holder;
 mod hop_udp;
 pub mod host;
+mod marking;
 mod memory;
 mod netlink;
 mod packet;

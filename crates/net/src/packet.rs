@@ -1,6 +1,7 @@
 //! The packet socket: whole Ethernet frames of one interface, of which the kernel passes only ARP and the neighbour
 //! solicitations and advertisements of IPv6.
 
+use crate::marking::PRIORITY;
 use crate::{Error, sys};
 use engine::IfIndex;
 use rustix::event::epoll;
@@ -19,8 +20,6 @@ const RECEIVE_BUFFER: usize = 512 * 1024;
 
 /// How many frames are taken from one socket before the other is asked.
 const TURN: u8 = 32;
-/// The highest priority in the host's own queues that needs no capability (TC_PRIO_INTERACTIVE).
-const PRIORITY: u32 = 6;
 
 /// ARP and neighbour discovery on one interface.
 ///

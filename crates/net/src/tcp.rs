@@ -2,14 +2,13 @@
 //! peers that are near (RFC 5082). Nothing blocks; what cannot be written now stays with the caller.
 
 use crate::holder::{self, TCP};
+use crate::marking::{as_network_control, set_hops};
 use crate::{Error, sys};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// DSCP CS6, network control (RFC 4594 §3.1), as the whole octet.
-const NETWORK_CONTROL: u32 = 0xc0;
 /// What the kernel keeps of what was written and not acknowledged, at most.
 const SEND_BUFFER: usize = 256 * 1024;
 /// Connections that wait to be accepted.
@@ -226,11 +225,7 @@ fn prepare(socket: &Socket, ipv6: bool) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
-    if ipv6 { socket.set_tclass_v6(NETWORK_CONTROL) } else { socket.set_tos_v4(NETWORK_CONTROL) }
-}
-
-fn set_hops(socket: &Socket, ipv6: bool, hops: u8) -> io::Result<()> {
-    if ipv6 { socket.set_unicast_hops_v6(hops.into()) } else { socket.set_ttl_v4(hops.into()) }
+    as_network_control(socket, ipv6)
 }
 
 fn no_md5(peer: IpAddr, source: io::Error) -> Error {

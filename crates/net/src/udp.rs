@@ -2,15 +2,12 @@
 
 use crate::Error;
 use crate::holder::{self, UDP};
+use crate::marking::{PRIORITY, as_network_control};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// DSCP CS6, network control (RFC 4594 §3.1), as the whole octet.
-const NETWORK_CONTROL: u32 = 0xc0;
-/// The highest priority in the host's own queues that needs no capability (TC_PRIO_INTERACTIVE).
-const PRIORITY: u32 = 6;
 const BUFFER: usize = 1024 * 1024;
 
 /// A UDP socket that has its port for itself.
@@ -71,10 +68,10 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
-        socket.set_tclass_v6(NETWORK_CONTROL)?;
+        as_network_control(&socket, true)?;
     }
     // On a socket for both families this is what its IPv4 packets carry.
-    socket.set_tos_v4(NETWORK_CONTROL)?;
+    as_network_control(&socket, false)?;
     // After the TOS, which sets the priority too, to a lower one.
     socket.set_priority(PRIORITY)?;
     let _ = socket.set_recv_buffer_size(BUFFER);
