@@ -39,6 +39,8 @@ pub struct Departed {
     nodes: BTreeMap<String, bool>,
     speakers: BTreeMap<String, Said>,
     since: BTreeMap<Finding, Tick>,
+    /// Something was read since it was last looked: a step is taken before every write of the controller.
+    changed: bool,
     in_flight: Option<Finding>,
     not_before: Tick,
 }
@@ -58,8 +60,9 @@ impl Departed {
         match object {
             Object::Node(node) => self.set_node(node),
             Object::Speaker(speaker) => self.set_speaker(speaker),
-            _ => {}
+            _ => return,
         }
+        self.changed = true;
     }
 
     fn set_node(&mut self, node: &Node) {
@@ -86,8 +89,9 @@ impl Departed {
         match reference {
             ObjectRef::Node(name) => drop(self.nodes.remove(name)),
             ObjectRef::Speaker(name) => drop(self.speakers.remove(name)),
-            _ => {}
+            _ => return,
         }
+        self.changed = true;
     }
 
     fn findings(&self) -> BTreeSet<Finding> {
@@ -98,19 +102,23 @@ impl Departed {
         }
         let is_gone = |name: &&String| !self.nodes.contains_key(*name);
         found.extend(self.speakers.keys().filter(is_gone).cloned().map(Finding::Speaker));
+        // Who hears nobody says more of itself: where the port is blocked everywhere, BGP may work all the same.
+        let hears_some = |(name, s): &(&String, &Said)| {
+            self.speakers.keys().any(|other| other != *name && !s.hears_not.contains(other))
+        };
+        let witnesses: BTreeSet<&String> = self.speakers.iter().filter(hears_some).map(|(name, _)| name).collect();
         for (name, said) in self.speakers.iter().filter(|(name, _)| !is_gone(name)) {
-            let others = self.speakers.iter().filter(|(other, s)| *other != name && s.alive);
-            let (mut all, mut deaf) = (0, 0);
-            for (_, other) in others {
-                all += 1;
-                deaf += usize::from(other.hears_not.contains(name));
-            }
+            let others: Vec<_> = self.speakers.iter().filter(|(other, s)| *other != name && s.alive).collect();
+            let most_are_deaf =
+                |of: &[(&String, &Said)]| of.iter().filter(|(_, s)| s.hears_not.contains(name)).count() * 2 > of.len();
+            let trusted: Vec<_> = others.iter().copied().filter(|(other, _)| witnesses.contains(other)).collect();
             // Of two each would say it of the other: then it counts only where Kubernetes does not hear it either.
             let ready = self.nodes.get(name).copied().unwrap_or_default();
-            let unheard = deaf * 2 > all && (all > 1 || !ready);
+            let unheard = (trusted.len() > 1 && most_are_deaf(&trusted)) || (!ready && most_are_deaf(&others));
+            let heard = !others.is_empty() && others.iter().all(|(_, s)| !s.hears_not.contains(name));
             match (said.alive, said.unheard) {
                 (true, _) if unheard => drop(found.insert(Finding::Unheard(name.clone()))),
-                (false, true) if all > 0 && deaf == 0 => drop(found.insert(Finding::HeardAgain(name.clone()))),
+                (false, true) if heard => drop(found.insert(Finding::HeardAgain(name.clone()))),
                 _ => {}
             }
         }
@@ -119,10 +127,12 @@ impl Departed {
 
     /// What is to be written now, if anything is.
     pub fn step(&mut self, now: Tick) -> Option<Write> {
-        let found = self.findings();
-        self.since.retain(|finding, _| found.contains(finding));
-        for finding in found {
-            self.since.entry(finding).or_insert(now);
+        if std::mem::take(&mut self.changed) {
+            let found = self.findings();
+            self.since.retain(|finding, _| found.contains(finding));
+            for finding in found {
+                self.since.entry(finding).or_insert(now);
+            }
         }
         if self.in_flight.is_some() || now < self.not_before {
             return None;
@@ -146,6 +156,8 @@ impl Departed {
     pub fn done(&mut self, now: Tick, refused: bool) {
         if let Some(finding) = self.in_flight.take() {
             self.since.remove(&finding);
+            // Should it not have helped, it is found again.
+            self.changed = true;
         }
         self.not_before = now + if refused { REFUSED } else { PACE };
     }
@@ -230,6 +242,18 @@ mod tests {
         departed.read(&node("n2", false));
         departed.step(secs(1));
         assert!(matches!(departed.step(secs(7)), Some(Write::SpeakerAlive { node, .. }) if node == "n2"));
+    }
+
+    #[test]
+    fn where_no_speaker_hears_any_other_the_port_is_blocked_and_nobody_is_called_dead() {
+        let mut departed = three();
+        for (name, others) in [("n1", ["n2", "n3"]), ("n2", ["n1", "n3"]), ("n3", ["n1", "n2"])] {
+            departed.read(&speaker(name, running(), &others));
+        }
+        assert_eq!((departed.step(secs(1)), departed.deadline()), (None, None));
+        departed.read(&node("n3", false));
+        departed.step(secs(2));
+        assert!(matches!(departed.step(secs(8)), Some(Write::SpeakerAlive { node, .. }) if node == "n3"));
     }
 
     #[test]

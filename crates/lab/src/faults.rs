@@ -300,8 +300,8 @@ impl Scene {
         Ok((outcome, answers.owners().len().saturating_sub(1)))
     }
 
-    /// Stops the owner's process for good, while another program on its node speaks for the address all the time: how
-    /// long after the stop the last of those frames came out of the node. Then the owner's process goes on.
+    /// Freezes the owner's process, while another program on its node speaks for the address all the time: how
+    /// long after that the last of those frames came out of the node. Then the owner's process goes on.
     pub fn frozen(&mut self) -> Result<Duration> {
         let owner = &self.nodes[self.settled()?];
         let (mac, frame) = (owner.mac, gratuitous(owner.mac));

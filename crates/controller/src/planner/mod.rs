@@ -265,7 +265,6 @@ impl Planner {
                     return;
                 }
                 self.replace_taken(now);
-                self.reserve();
                 self.all_pools_changed();
             }
             Object::Memberlist(_) => self.memberlist = Memberlist::There,
@@ -379,12 +378,11 @@ impl Planner {
         self.ipam.set_reserved(reserved);
     }
 
-    /// Services whose new address turned out to be somebody else's get another one, unless they asked for that one.
+    /// What speakers found is not given out. Services whose new address turned out to be somebody else's get another one,
+    /// unless they asked for that one.
     fn replace_taken(&mut self, now: Tick) {
         let taken = self.strangers.found(now, self.reports.taken());
-        if taken.is_empty() {
-            return;
-        }
+        // First, so that none of these is given instead of another.
         self.reserve();
         for (ip, why) in taken {
             let services = self.world.services().filter_map(|s| self.ipam.service(&s.key));
