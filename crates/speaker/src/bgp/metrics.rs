@@ -94,33 +94,25 @@ pub(crate) fn register(registry: &mut Registry, facts: &Facts, node: &str) {
         }
         registry.register(name, help, family);
     }
-    let with_bfd = || facts.peers.iter().filter(|(_, p)| p.bfd.is_some());
-    for (name, help, of) in BFD_GAUGES.into_iter().filter(|_| with_bfd().next().is_some()) {
-        let family = Family::<Ours, Gauge>::default();
-        with_bfd().for_each(|(peer, facts)| {
-            family.get_or_create(&Ours { peer: peer.clone() }).set(gauge(of(facts)));
-        });
-        registry.register(name, help, family);
-    }
-    for (name, help, of) in BFD_COUNTERS.into_iter().filter(|_| with_bfd().next().is_some()) {
-        let family = Family::<Ours, Counter>::default();
-        with_bfd().for_each(|(peer, facts)| {
-            family.get_or_create(&Ours { peer: peer.clone() }).inc_by(of(facts));
-        });
-        registry.register(name, help, family);
-    }
-    for (name, help, of) in GAUGES {
-        let family = Family::<Ours, Gauge>::default();
-        for (peer, facts) in &facts.peers {
-            family.get_or_create(&Ours { peer: peer.clone() }).set(gauge(of(facts)));
+    let all: Vec<_> = facts.peers.iter().collect();
+    let with_bfd: Vec<_> = all.iter().copied().filter(|(_, p)| p.bfd.is_some()).collect();
+    for (peers, gauges, counters) in [(&all, &GAUGES[..], &COUNTERS[..]), (&with_bfd, &BFD_GAUGES, &BFD_COUNTERS)] {
+        if peers.is_empty() {
+            continue;
         }
-        registry.register(name, help, family);
-    }
-    for (name, help, of) in COUNTERS {
-        let family = Family::<Ours, Counter>::default();
-        for (peer, facts) in &facts.peers {
-            family.get_or_create(&Ours { peer: peer.clone() }).inc_by(of(facts));
+        for (name, help, of) in gauges {
+            let family = Family::<Ours, Gauge>::default();
+            for (peer, facts) in peers {
+                family.get_or_create(&Ours { peer: (*peer).clone() }).set(gauge(of(facts)));
+            }
+            registry.register(*name, *help, family);
         }
-        registry.register(name, help, family);
+        for (name, help, of) in counters {
+            let family = Family::<Ours, Counter>::default();
+            for (peer, facts) in peers {
+                family.get_or_create(&Ours { peer: (*peer).clone() }).inc_by(of(facts));
+            }
+            registry.register(*name, *help, family);
+        }
     }
 }
