@@ -341,6 +341,84 @@ impl Scene {
         Ok(heard.last().map_or(Duration::ZERO, |last| last.saturating_duration_since(stopped)))
     }
 
+    /// A number among a node's metrics, of the address where it is one of addresses.
+    fn metric(&self, node: &Node, name: &str) -> Result<u64> {
+        let text = node.host.run("curl -sSf --max-time 2 http://127.0.0.1:50053/metrics")?;
+        let line = text.lines().find(|l| l.split([' ', '{']).next() == Some(name));
+        let value = line.and_then(|l| l.rsplit(' ').next()?.parse().ok());
+        value.with_context(|| format!("{}: no {name}", node.name))
+    }
+
+    /// Until the numbers of all nodes but one make this sum.
+    fn others_say(&self, but: usize, name: &str, wanted: u64) -> Result<()> {
+        until(&format!("{name} is {wanted}"), secs(40), || {
+            let others = self.nodes.iter().enumerate().filter(|(n, _)| *n != but);
+            let sum = others.map(|(_, node)| self.metric(node, name)).sum::<Result<u64>>()?;
+            ensure!(sum == wanted, "{sum}");
+            Ok(())
+        })
+    }
+
+    /// The gateway does not answer the owner any more, and later nobody: how long until the address was moved. Nothing
+    /// else moves it.
+    pub fn gateway_silent(&mut self) -> Result<Duration> {
+        let owner = self.settled()?;
+        let (census, since) = (self.census()?, Instant::now());
+        self.lan.block(&self.router, &self.nodes[owner].host)?;
+        let heir = until("another node owns it", secs(40), || {
+            let heir = self.settled()?;
+            ensure!(heir != owner);
+            Ok(heir)
+        })?;
+        let took = since.elapsed();
+        let answers = census.finish()?;
+        ensure!(answers.doubled() == 0 && answers.gap(since, since + took) < millis(900), "it was no planned move");
+        for node in &self.nodes {
+            self.lan.block(&self.router, &node.host)?;
+        }
+        let silent = |wanted: u64| {
+            until("the owner's gateway is silent, or is not", secs(40), || {
+                ensure!(self.metric(&self.nodes[heir], "oxelb_gateways_silent")? == wanted);
+                Ok(())
+            })
+        };
+        silent(1)?;
+        std::thread::sleep(secs(8));
+        ensure!(self.settled()? == heir, "it was moved though the gateway answers nobody");
+        self.lan.unblock()?;
+        silent(0)?;
+        std::thread::sleep(secs(8));
+        ensure!(self.settled()? == heir, "the gateway's return moved it");
+        Ok(took)
+    }
+
+    /// The owner's ARP answers reach no other node, and then a stranger answers these instead: what the node that asks
+    /// makes of it, and that the owner announces itself again.
+    pub fn stranger(&mut self) -> Result<()> {
+        let owner = self.settled()?;
+        let announced = || self.metric(&self.nodes[owner], "gratuitous_sent");
+        for other in self.nodes.iter().filter(|n| n.name != self.nodes[owner].name) {
+            self.lan.block_arp(&self.nodes[owner].host, &other.host)?;
+        }
+        let before = announced()?;
+        self.others_say(owner, "oxelb_probes_unanswered", 1)?;
+        until("the owner announces itself again", secs(5), || {
+            ensure!(announced()? > before);
+            Ok(())
+        })?;
+        let stranger = self.lab.host("stranger")?;
+        self.lan.plug(&stranger, "eth0", &["192.168.0.103/22", &format!("{ADDRESS}/22")])?;
+        self.others_say(owner, "oxelb_probes_foreign", 1)?;
+        self.lan.unblock()?;
+        self.others_say(owner, "oxelb_probes_doubled", 1)?;
+        stranger.ip(&format!("addr del {ADDRESS}/22 dev eth0"))?;
+        for name in ["oxelb_probes_doubled", "oxelb_probes_foreign", "oxelb_probes_unanswered"] {
+            self.others_say(owner, name, 0)?;
+        }
+        ensure!(self.settled()? == owner, "it was moved");
+        Ok(())
+    }
+
     fn judge(&self, fault: Fault, owner: usize, answers: &Answers) -> Result<()> {
         let (first, owners) = (self.nodes[owner].mac, answers.owners());
         let names: Vec<&str> = owners

@@ -219,11 +219,20 @@ impl Switch {
 
     /// Stops frames from one host to another; the way back stays open.
     pub fn block(&self, from: &Host, to: &Host) -> Result<()> {
+        self.cut(from, to, "")
+    }
+
+    /// The same for ARP alone.
+    pub fn block_arp(&self, from: &Host, to: &Host) -> Result<()> {
+        self.cut(from, to, "ether type arp")
+    }
+
+    fn cut(&self, from: &Host, to: &Host, what: &str) -> Result<()> {
         let (from, to) = (port(from), port(to));
         self.host.run(&format!(
             "nft add table bridge cut\n\
              nft 'add chain bridge cut f {{ type filter hook forward priority 0; }}'\n\
-             nft add rule bridge cut f iifname {from} oifname {to} drop"
+             nft add rule bridge cut f iifname {from} oifname {to} {what} drop"
         ))?;
         Ok(())
     }

@@ -27,6 +27,8 @@ fn main() -> ExitCode {
         ("with_preset_fast_no_fault_makes_two_nodes_answer_and_another_answers_in_time", fast),
         ("of_two_speakers_the_one_left_answers_with_and_without_a_gateway", pair),
         ("of_a_frozen_owner_the_kernel_lets_nothing_leave_once_its_lease_is_over", frozen),
+        ("a_gateway_that_is_silent_to_the_owner_alone_moves_the_address", gateway),
+        ("who_answers_instead_of_the_owner_is_named_and_the_owner_announces_itself_again", stranger),
         ("acceptors_are_replaced_unnoticed_and_reset_when_a_majority_is_gone_for_good", acceptors),
         ("drains_moves_and_updates_fail_no_connection_attempt", planned),
         ("an_address_that_a_stranger_has_is_skipped_or_if_asked_for_not_announced_until_the_stranger_is_gone", taken),
@@ -74,6 +76,16 @@ fn frozen(lab: &Lab) -> Result<()> {
     println!("the last frame left {} ms after the owner was frozen", last.as_millis());
     ensure!(last < millis(620), "a lease of 600 ms was over, and frames left for {last:?}");
     Ok(())
+}
+
+fn gateway(lab: &Lab) -> Result<()> {
+    let took = Scene::start(lab, 3, "normal", true)?.gateway_silent()?;
+    println!("another node has it {} ms after the gateway fell silent", took.as_millis());
+    Ok(())
+}
+
+fn stranger(lab: &Lab) -> Result<()> {
+    Scene::start(lab, 3, "normal", true)?.stranger()
 }
 
 /// Until all of these speakers name exactly these acceptors; gives the number of the set.

@@ -3,6 +3,7 @@
 use crate::key::Key;
 use crate::types::{Epoch, EpochId, Node, Partition, Preset};
 use crate::wire::Reject;
+use engine::MacAddr;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -27,12 +28,25 @@ pub struct Config {
     pub addresses: BTreeMap<IpAddr, Address>,
     /// Addresses that this node cannot announce although it is a candidate: it has no such interface, say.
     pub unable: BTreeSet<IpAddr>,
+    /// The interfaces from which this node answers; of more than eight the first.
+    pub macs: BTreeSet<MacAddr>,
     /// Addresses that went over to another domain: nobody is granted them here any more. See [`View::left`].
     ///
     /// [`View::left`]: crate::View::left
     pub elsewhere: BTreeSet<IpAddr>,
     /// How many addresses each node is to own in relation to others, 1 and up; 100 where nothing is said.
     pub weights: BTreeMap<Node, u32>,
+}
+
+/// What this node found on its links; each replaces the one before.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Sight {
+    /// The addresses whose gateway does not answer.
+    pub silent: BTreeSet<IpAddr>,
+    /// Those of [`Lease::asked_to_reach`](crate::Lease::asked_to_reach) whose gateway answers.
+    pub reached: BTreeSet<IpAddr>,
+    /// The addresses of others for which nobody or somebody else answers.
+    pub doubted: BTreeSet<IpAddr>,
 }
 
 /// One address.
@@ -77,6 +91,8 @@ pub enum Input {
         /// Somebody else answers for it. False only after asking, and only where the gateway, if there is one, answers.
         heard: bool,
     },
+    /// What this node found out of gateways, and of others' addresses.
+    Sight(Box<Sight>),
     /// Another speaker's answer for any address of the pool was seen on the segment: so it is not empty.
     Overheard,
     /// Give an address up for another speaker, if that one lives and may own it.
@@ -106,8 +122,8 @@ pub enum Effect {
     Own(IpAddr),
     /// This node does not own the address any more: stop answering before anything else is done.
     Lose(IpAddr, Reason),
-    /// This node owns the address on, but a speaker that was not heard for a while may have owned it too and have given
-    /// it up: announce it again, because hosts may have learned the other.
+    /// This node owns the address on, but hosts may have learned another: a speaker that was not heard for a while may
+    /// have owned it too, or one that asked for it got no answer or another's. Announce it again.
     Settled(IpAddr),
     /// A speaker is heard.
     Alive(Node),
@@ -143,6 +159,11 @@ pub enum Reason {
         /// The successor.
         to: Node,
     },
+    /// The gateway answers the successor and not this node.
+    Unreached {
+        /// The successor.
+        to: Node,
+    },
     /// This node is not among the candidates any more.
     NotCandidate,
     /// This node cannot announce it any more.
@@ -167,6 +188,9 @@ impl fmt::Display for Reason {
             Reason::Yielded { to: Some(to) } => write!(f, "there was no majority, and {to} owns it too"),
             Reason::Yielded { to: None } => f.write_str("there was no majority, and another node answers for it"),
             Reason::Moved { to } => write!(f, "it was handed over to {to}"),
+            Reason::Unreached { to } => {
+                write!(f, "its gateway does not answer this node, but {to}: it was handed over")
+            }
             Reason::NotCandidate => f.write_str("this node is not a candidate any more"),
             Reason::Unable => f.write_str("this node cannot announce it: its interface is missing here or down"),
             Reason::Gone => f.write_str("it is not to be announced any more"),

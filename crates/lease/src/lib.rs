@@ -55,7 +55,7 @@ mod statement;
 mod types;
 mod wire;
 
-pub use config::{Address, Config, Effect, Input, Reason, Start};
+pub use config::{Address, Config, Effect, Input, Reason, Sight, Start};
 #[cfg(feature = "faults")]
 pub use fault::Fault;
 pub use key::Key;

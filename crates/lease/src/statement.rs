@@ -1,15 +1,22 @@
-//! What a speaker says of itself: which addresses it owns, and which it cannot announce. Here are the digest that names
-//! such a statement, its parts that fit into a packet, and how they are put together again.
+//! What a speaker says of itself: which addresses it owns, which it cannot announce, and what it found on its links. Here
+//! are the digest that names such a statement, its parts that fit into a packet, and how they are put together again.
 //!
 //! A statement is known by its digest alone. So it needs no version: packets are ordered by their counter, and what was
 //! learned stays right when a speaker restarts or comes back after a partition.
 
 use crate::digest::first_64_bits;
+use engine::MacAddr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// A statement has at most so many parts: about 120,000 IPv4 or 30,000 IPv6 addresses on one node.
 pub const MAX_FRAGMENTS: u16 = 1024;
+
+/// A statement names at most so many interfaces; they share the first part with addresses.
+pub const MAX_MACS: usize = 8;
+
+/// How many sets of addresses a statement has.
+pub const SETS: usize = 5;
 
 /// Names a statement: 64 bits of SHA-256. Zero stands for "none known".
 pub type Digest = u64;
@@ -24,13 +31,30 @@ pub struct Statement {
     pub owned: BTreeSet<IpAddr>,
     /// The addresses that it cannot announce although it is a candidate.
     pub unable: BTreeSet<IpAddr>,
+    /// The addresses whose gateway does not answer it.
+    pub silent: BTreeSet<IpAddr>,
+    /// The addresses whose gateway answers it; said only where another speaker calls it silent.
+    pub reached: BTreeSet<IpAddr>,
+    /// The addresses of others for which nobody or somebody else answers when it asks.
+    pub doubted: BTreeSet<IpAddr>,
+    /// The interfaces from which it answers, at most [`MAX_MACS`].
+    pub macs: BTreeSet<MacAddr>,
 }
 
 impl Statement {
+    fn sets(&self) -> [&BTreeSet<IpAddr>; SETS] {
+        [&self.owned, &self.unable, &self.silent, &self.reached, &self.doubted]
+    }
+
+    fn sets_mut(&mut self) -> [&mut BTreeSet<IpAddr>; SETS] {
+        [&mut self.owned, &mut self.unable, &mut self.silent, &mut self.reached, &mut self.doubted]
+    }
+
     /// The digest that names it.
     pub fn digest(&self) -> Digest {
-        let mut input = Vec::with_capacity((self.owned.len() + self.unable.len()) * 17);
-        for (set, mark) in [(&self.owned, 0), (&self.unable, 0x10)] {
+        let addresses: usize = self.sets().iter().map(|set| set.len()).sum();
+        let mut input = Vec::with_capacity(addresses * 17 + self.macs.len() * 7);
+        for (set, mark) in self.sets().into_iter().zip((0u8..).step_by(0x10)) {
             for address in set {
                 match address {
                     IpAddr::V4(v4) => {
@@ -44,15 +68,19 @@ impl Statement {
                 }
             }
         }
+        for mac in &self.macs {
+            input.push(0xff);
+            input.extend_from_slice(&mac.0);
+        }
         first_64_bits(&input)
     }
 }
 
-/// Addresses of a statement, as in a packet.
+/// A part of a statement, as in a packet: of each set the addresses, in the order in which [`Statement`] has the sets.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Part {
-    pub owned: Vec<IpAddr>,
-    pub unable: Vec<IpAddr>,
+    pub sets: [Vec<IpAddr>; SETS],
+    pub macs: Vec<MacAddr>,
 }
 
 /// How many octets an address takes in a packet.
@@ -69,20 +97,26 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// In parts whose addresses take at most `most` octets, 16 or more.
+    /// In parts whose addresses take at most `most` octets, 64 or more.
     pub fn new(statement: &Statement, most: usize) -> Outgoing {
         let mut parts: Vec<Part> = Vec::new();
         let mut room = 0;
-        let owned = statement.owned.iter().map(|a| (a, true));
-        for (address, owned) in owned.chain(statement.unable.iter().map(|a| (a, false))) {
-            let need = octets(address);
-            if need > room {
-                parts.push(Part::default());
-                room = most;
-            }
-            room -= need;
-            if let Some(part) = parts.last_mut() {
-                if owned { &mut part.owned } else { &mut part.unable }.push(*address);
+        if !statement.macs.is_empty() {
+            let macs: Vec<MacAddr> = statement.macs.iter().copied().collect();
+            room = most.saturating_sub(macs.len() * 6);
+            parts.push(Part { macs, ..Part::default() });
+        }
+        for (n, set) in statement.sets().into_iter().enumerate() {
+            for address in set {
+                let need = octets(address);
+                if need > room {
+                    parts.push(Part::default());
+                    room = most;
+                }
+                room -= need;
+                if let Some(list) = parts.last_mut().and_then(|part| part.sets.get_mut(n)) {
+                    list.push(*address);
+                }
             }
         }
         parts.truncate(usize::from(MAX_FRAGMENTS));
@@ -120,8 +154,8 @@ impl Assembly {
         }
         let mut statement = Statement::default();
         for part in assembly.parts.into_values() {
-            statement.owned.extend(part.owned);
-            statement.unable.extend(part.unable);
+            statement.sets_mut().into_iter().zip(part.sets).for_each(|(set, list)| set.extend(list));
+            statement.macs.extend(part.macs);
         }
         (statement.digest() == digest).then_some(statement)
     }
@@ -146,10 +180,12 @@ mod tests {
         let sizes = [(1, 0), (0, 1), (140, 0), (146, 1), (1000, 1000)];
         // What `lease` has room for, and what this crate has.
         for ((v4, v6), room) in [578, ROOM].iter().flat_map(|room| sizes.iter().map(move |s| (*s, *room))) {
-            let unable = addresses(v4 / 2, v6 / 3);
-            let statement = Statement { owned: addresses(v4, v6), unable };
+            let (unable, silent) = (addresses(v4 / 2, v6 / 3), addresses(v4 / 4, v6 / 5));
+            let (reached, doubted) = (addresses(v4 / 5, v6 / 6), addresses(v4 / 6, v6 / 7));
+            let macs = (0..v4.min(8) as u8).map(|n| MacAddr([2, 0, 0, 0, 0, n])).collect();
+            let statement = Statement { owned: addresses(v4, v6), unable, silent, reached, doubted, macs };
             let out = Outgoing::new(&statement, room);
-            let size = |p: &Part| p.owned.iter().chain(&p.unable).map(octets).sum::<usize>();
+            let size = |p: &Part| p.sets.iter().flatten().map(octets).sum::<usize>() + p.macs.len() * 6;
             assert!(out.parts.iter().all(|p| size(p) <= room));
             let count = out.parts.len() as u16;
             let mut slot = None;
@@ -169,9 +205,15 @@ mod tests {
     }
 
     #[test]
-    fn owning_an_address_and_being_unable_to_are_different_statements() {
-        let set = addresses(1, 0);
-        assert_ne!(owns(set.clone()).digest(), Statement { unable: set, ..Statement::default() }.digest());
+    fn the_same_address_in_another_set_is_another_statement() {
+        let of = |n: usize| {
+            let mut statement = Statement::default();
+            *statement.sets_mut()[n] = addresses(1, 0);
+            statement.digest()
+        };
+        let macs = Statement { macs: [MacAddr([2; 6])].into(), ..Statement::default() }.digest();
+        let all: BTreeSet<Digest> = (0..SETS).map(of).chain([macs, EMPTY]).collect();
+        assert_eq!(all.len(), SETS + 2);
     }
 
     #[test]
@@ -191,7 +233,8 @@ mod tests {
 
     #[test]
     fn parts_that_do_not_have_the_digest_are_no_statement() {
-        let part = Part { owned: vec!["10.0.0.1".parse().unwrap()], unable: vec![] };
+        let mut part = Part::default();
+        part.sets[0] = vec!["10.0.0.1".parse().unwrap()];
         assert_eq!(Assembly::add(&mut None, 7, &Fragment { index: 0, count: 1, part }), None);
     }
 }

@@ -1,8 +1,9 @@
 use super::*;
 use crate::digest::SetDigest;
 use crate::message::{Answer, Refusal, Verdict};
-use crate::statement::{Fragment, MAX_FRAGMENTS, Part};
+use crate::statement::{Fragment, MAX_FRAGMENTS, MAX_MACS, Part, SETS};
 use crate::types::{Epoch, Preset, Stamp};
+use engine::MacAddr;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -73,9 +74,10 @@ fn answer() -> impl Strategy<Value = Answer> {
 
 fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
-        (1..=MAX_FRAGMENTS, any::<u16>(), list(), any::<bool>()).prop_map(|(count, i, all, first)| {
-            let (owned, unable) = if first { (all, vec![]) } else { (vec![], all) };
-            Message::Part(Fragment { index: i % count, count, part: Part { owned, unable } })
+        (1..=MAX_FRAGMENTS, any::<u16>(), list(), 0..SETS, 0..=MAX_MACS as u8).prop_map(|(count, i, all, n, macs)| {
+            let mut part = Part { macs: (0..macs).map(|n| MacAddr([2, 0, 0, 0, 0, n])).collect(), ..Part::default() };
+            part.sets[n] = all;
+            Message::Part(Fragment { index: i % count, count, part })
         }),
         (epoch(), preset(), any::<bool>(), list()).prop_map(|(epoch, preset, whole, addresses)| Message::Ask {
             epoch,
@@ -175,8 +177,8 @@ fn each_refusal_is_named() {
     assert_eq!(Packet::decode(&bytes, std::slice::from_ref(&other)), Err(Reject::Key));
     assert_eq!(Packet::decode(&bytes, &[]), Err(Reject::Key));
     let mut newer = bytes.clone();
-    newer[4] = 2;
-    assert_eq!(Packet::decode(&newer, &[key()]), Err(Reject::Version(2)));
+    newer[4] = 3;
+    assert_eq!(Packet::decode(&newer, &[key()]), Err(Reject::Version(3)));
     assert_eq!(Packet::decode(&bytes[..20], &[key()]), Err(Reject::Malformed));
     assert_eq!(Packet::decode(b"GET / HTTP/1.1\r\nHost: node-a.example.org\r\n\r\n", &[key()]), Err(Reject::Malformed));
 }
@@ -194,14 +196,14 @@ fn a_holder_whose_name_does_not_fit_is_somebody() {
 
 /// The layout is a promise to speakers of other versions.
 #[test]
-fn the_layout_of_version_1() {
+fn the_layout_of_version_2() {
     let addresses = vec!["10.0.0.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
     let ask =
         Message::Ask { epoch: EpochId { number: 12, digest: 13 }, preset: Preset::Normal, whole: true, addresses };
     let bytes = Packet { message: Some(ask), ..plain() }.encode(&key());
     let hex: String = bytes[..bytes.len() - TAG].iter().map(|b| format!("{b:02x}")).collect();
     let parts = [
-        "6f786c71 01 02",                                    // magic, version, ready
+        "6f786c71 02 02",                                    // magic, version, ready
         "00000000000000010000000000000002 0000000000000003", // boot, counter
         "00000000000000000000000000000004 0000000000000005", // you, echo
         "066e6f64652d61 066e6f64652d62 0096",                // from, to, pace

@@ -22,12 +22,14 @@ pub struct Facts {
     pub table: net::Table,
     /// Pools whose interface could not be found here, and why.
     pub unresolved: BTreeMap<String, String>,
-    /// Strangers that answered for an address of ours: the latest for each, and when.
-    pub conflicts: BTreeMap<IpAddr, (IfIndex, MacAddr, Tick)>,
+    /// Who else answered for an address of ours: the latest for each.
+    pub conflicts: BTreeMap<IpAddr, Conflict>,
     /// Strangers that have an address that this node was to announce for the first time: it is not announced.
     pub taken: BTreeMap<IpAddr, (IfIndex, MacAddr)>,
     /// Who answered when this node asked for another one's address.
-    pub probed: BTreeMap<IpAddr, BTreeSet<MacAddr>>,
+    pub probed: BTreeMap<IpAddr, Probed>,
+    /// Gateways that do not answer this node.
+    pub silent_gateways: BTreeSet<(IfIndex, IpAddr)>,
     /// Frames that were not sent because the lease of their address was over at that moment.
     pub withheld: u64,
     /// The kernel lets nothing leave for an address whose lease is over.
@@ -38,4 +40,35 @@ pub struct Facts {
     pub rejected: BTreeMap<(IpAddr, String), (u64, Tick)>,
     /// Packets counted by the engine.
     pub counters: l2::Counters,
+}
+
+/// Who answered when this node asked for another one's address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probed {
+    /// Its owner.
+    Right,
+    /// Nobody.
+    Unanswered,
+    /// An interface that its owner does not have; it may be that of an owner just before, if seen once.
+    Foreign {
+        /// That interface.
+        mac: MacAddr,
+        /// So many times in a row.
+        times: u8,
+    },
+    /// More than the owner.
+    Several(BTreeSet<MacAddr>),
+}
+
+/// Somebody else answered for an address that this node owns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// Where it was heard.
+    pub on: IfIndex,
+    /// Its interface.
+    pub mac: MacAddr,
+    /// The node that says that this is its interface.
+    pub node: Option<String>,
+    /// When.
+    pub at: Tick,
 }

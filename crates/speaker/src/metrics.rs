@@ -1,6 +1,6 @@
 //! Metrics and probes over HTTP. The names of OpenELB are kept (compat §3.7), ours begin with `oxelb_`.
 
-use crate::facts::Facts;
+use crate::facts::{Facts, Probed};
 use crate::intent::Command;
 use crate::shell::Handle;
 use crate::{Error, Options, bgp, owners};
@@ -151,13 +151,17 @@ fn text(facts: &Facts, bgp: &bgp::Facts, node: &str) -> String {
     registry.register("oxelb_addresses_owned", "Addresses that this node answers for", gauge(facts.owned.len()));
     registry.register("oxelb_speakers_alive", "Other speakers that are heard", gauge(facts.view.alive.len()));
     registry.register("oxelb_conflicts", "Addresses of ours that a stranger answers for", gauge(facts.conflicts.len()));
-    let unanswered = facts.probed.values().filter(|macs| macs.is_empty()).count();
-    let doubled = facts.probed.values().filter(|macs| macs.len() > 1).count();
+    let probes = |of: fn(&Probed) -> bool| facts.probed.values().filter(|found| of(found)).count();
+    let unanswered = probes(|found| matches!(found, Probed::Unanswered));
+    let foreign = probes(|found| matches!(found, Probed::Foreign { times: 2.., .. }));
+    let doubled = probes(|found| matches!(found, Probed::Several(_)));
     let without = facts.view.owned.values().filter(|o| o.without_majority).count();
     let epoch = usize::try_from(facts.view.epoch.number).unwrap_or(usize::MAX);
     let state = [
         ("oxelb_addresses_taken", "Addresses that a stranger had before they were announced", facts.taken.len()),
         ("oxelb_probes_unanswered", "Addresses of other nodes that nobody answered for when asked", unanswered),
+        ("oxelb_probes_foreign", "Addresses of other nodes that a stranger answered for when asked", foreign),
+        ("oxelb_gateways_silent", "Gateways that do not answer this node", facts.silent_gateways.len()),
         ("oxelb_probes_doubled", "Addresses of other nodes that several hosts answered for when asked", doubled),
         ("oxelb_addresses_without_majority", "Addresses owned although no majority of acceptors is heard", without),
         (

@@ -1,6 +1,6 @@
 //! What is pure in the speaker: from a plan to an intent, from facts to warnings and status.
 
-use crate::facts::Facts;
+use crate::facts::{Conflict, Facts, Probed};
 use crate::intent::Intent;
 use crate::status::Status;
 use crate::{Options, warnings};
@@ -108,10 +108,14 @@ fn a_missing_interface_is_named_only_where_the_node_could_announce() {
 #[test]
 fn a_stranger_that_answers_is_named_with_its_mac() {
     let mut facts = Facts::default();
-    facts.conflicts.insert("10.0.0.100".parse().unwrap(), (IfIndex(2), MacAddr([2, 0, 0, 0, 0, 9]), Tick::ZERO));
+    let conflict = Conflict { on: IfIndex(2), mac: MacAddr([2, 0, 0, 0, 0, 9]), node: None, at: Tick::ZERO };
+    facts.conflicts.insert("10.0.0.100".parse().unwrap(), conflict);
     let found = warnings::find(&[], &plan::plan(&world()), &facts, &options(), None);
     assert_eq!(found[0].reason, "AddressConflict");
     assert!(found[0].message.contains("02:00:00:00:00:09") && found[0].message.contains("10.0.0.100"), "{found:?}");
+    facts.conflicts.values_mut().for_each(|c| c.node = Some("n2".to_owned()));
+    let found = warnings::find(&[], &plan::plan(&world()), &facts, &options(), None);
+    assert!(found[0].message.contains("02:00:00:00:00:09 of node n2"), "{found:?}");
     facts.now = Tick::from_millis(151_000);
     assert_eq!(warnings::find(&[], &plan::plan(&world()), &facts, &options(), None), [], "it was not seen again");
 }
@@ -158,14 +162,22 @@ fn addresses_that_nobody_or_several_answer_for_are_named_while_another_node_owns
     let mut facts = started(&["n1"]);
     facts.view.alive.insert("n2".to_owned());
     let ip = "10.0.0.100".parse().unwrap();
-    facts.probed.insert(ip, Default::default());
+    facts.probed.insert(ip, Probed::Unanswered);
     assert!(reasons(&facts).is_empty(), "nobody owns it");
     facts.view.owners.insert(ip, "n2".into());
     assert_eq!(reasons(&facts), ["NotAnswered"]);
-    facts.probed.insert(ip, [MacAddr([2, 0, 0, 0, 0, 1])].into());
+    facts.probed.insert(ip, Probed::Right);
     assert!(reasons(&facts).is_empty());
-    facts.probed.insert(ip, [MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2])].into());
+    let mac = MacAddr([2, 0, 0, 0, 0, 1]);
+    facts.probed.insert(ip, Probed::Foreign { mac, times: 1 });
+    assert!(reasons(&facts).is_empty(), "the owner may have changed meanwhile");
+    facts.probed.insert(ip, Probed::Foreign { mac, times: 2 });
+    assert_eq!(reasons(&facts), ["AnsweredByStranger"]);
+    facts.probed.insert(ip, Probed::Several([mac, MacAddr([2, 0, 0, 0, 0, 2])].into()));
     assert_eq!(reasons(&facts), ["AnsweredTwice"]);
+    facts.silent_gateways.insert((IfIndex(2), "10.0.0.1".parse().unwrap()));
+    assert_eq!(reasons(&facts), ["AnsweredTwice", "GatewaySilent"]);
+    facts.silent_gateways.clear();
     facts.probed.clear();
     facts.taken.insert(ip, (IfIndex(2), MacAddr([2, 0, 0, 0, 0, 9])));
     assert_eq!(reasons(&facts), ["AddressTaken"]);

@@ -1,7 +1,7 @@
 //! What on this node keeps addresses from working, in plain words with the mend.
 
 use crate::Options;
-use crate::facts::Facts;
+use crate::facts::{Conflict, Facts, Probed};
 use api::pool::Interface;
 use api::speaker::Warning;
 use api::{Pool, Protocol};
@@ -52,11 +52,12 @@ pub(crate) fn find(
         }
     }
     let lasts = |since: &Tick| facts.now.since(*since) < TROUBLE_LASTS;
-    for (address, (on, mac, _)) in facts.conflicts.iter().filter(|(_, (.., at))| lasts(at)) {
+    for (address, Conflict { on, mac, node, .. }) in facts.conflicts.iter().filter(|(_, c)| lasts(&c.at)) {
+        let who = node.as_ref().map_or_else(|| mac.to_string(), |node| format!("{mac} of node {node}"));
         let pool = plan.addresses.get(address).map(|a| a.pool.name.as_str());
         let on = facts.table.name_of(*on);
         let message = format!(
-            "{mac} on {on} answers for {address} too, which this node owns; find that host and take the address from it, or add {address} to spec.exclude"
+            "{who} on {on} answers for {address} too, which this node owns; find that host and take the address from it, or add {address} to spec.exclude"
         );
         found.insert(about(address, "AddressConflict", pool, message));
     }
@@ -82,26 +83,39 @@ pub(crate) fn find(
 /// What the wire said when this node asked for addresses of others.
 fn of_probes(plan: &Plan, facts: &Facts) -> Vec<Warning> {
     let mut found = Vec::new();
-    for (address, macs) in &facts.probed {
+    for (address, outcome) in &facts.probed {
         let Some(owner) = facts.view.owners.get(address) else { continue };
         let pool = plan.addresses.get(address).map(|a| a.pool.name.as_str());
-        let macs: Vec<String> = macs.iter().map(ToString::to_string).collect();
-        match macs.len() {
-            0 => {
+        match outcome {
+            Probed::Unanswered => {
                 let message = format!(
                     "nobody answers for {address} when this node asks, although {owner} owns it: look at the link and the switch between them"
                 );
                 found.push(about(address, "NotAnswered", pool, message));
             }
-            1 => {}
-            _ => {
+            Probed::Foreign { mac, times: 2.. } => {
+                let message = format!(
+                    "{mac} answers for {address}, which {owner} owns and which does not have that interface; {owner} announces itself again: if this stays, find that host and take the address from it"
+                );
+                found.push(about(address, "AnsweredByStranger", pool, message));
+            }
+            Probed::Several(macs) => {
+                let macs: Vec<String> = macs.iter().map(ToString::to_string).collect();
                 let message = format!(
                     "several hosts answer for {address}, which {owner} owns: {}; find the others and take the address from them",
                     macs.join(", ")
                 );
                 found.push(about(address, "AnsweredTwice", pool, message));
             }
+            Probed::Right | Probed::Foreign { .. } => {}
         }
+    }
+    for (on, gateway) in &facts.silent_gateways {
+        let on = facts.table.name_of(*on);
+        let message = format!(
+            "the gateway {gateway} does not answer this node on {on}: addresses go to nodes that it answers, if there are any; look at the link, the VLAN and the gateway"
+        );
+        found.push(about(gateway, "GatewaySilent", None, message));
     }
     found
 }

@@ -4,6 +4,7 @@
 use super::Lease;
 use crate::config::Reason;
 use crate::placement::Group;
+use crate::statement::Statement;
 use crate::types::{Node, Partition};
 use engine::Tick;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,18 +38,24 @@ impl Lease {
         }
     }
 
-    /// Gives up what this node may not own any more; who only is no candidate any more hands over to one that is.
+    /// Gives up what this node may not own any more. Who only is no candidate any more, or whose gateway is silent, hands
+    /// over to one that is better.
     fn drop_forbidden(&mut self, now: Tick) {
+        let unreached = self.unreached(now);
         let (mut forbidden, mut given) = (Vec::new(), Vec::new());
         for address in self.held.keys() {
             let reason = match self.config.addresses.get(address) {
                 _ if self.config.elsewhere.contains(address) => Reason::Elsewhere,
                 None => Reason::Gone,
                 Some(a) if !a.candidates.contains(&self.config.node) => {
-                    given.push(*address);
+                    given.push((*address, Some(Reason::NotCandidate)));
                     continue;
                 }
                 Some(_) if self.own.unable.contains(address) => Reason::Unable,
+                Some(_) if unreached.contains(address) => {
+                    given.push((*address, None));
+                    continue;
+                }
                 Some(_) => continue,
             };
             forbidden.push((*address, reason));
@@ -56,11 +63,12 @@ impl Lease {
         if !given.is_empty() && self.phase == super::Phase::Running {
             let successors = self.successors(Some(&self.config.node), &self.loads());
             let under_way: BTreeSet<IpAddr> = self.to_move.iter().map(|(address, _)| *address).collect();
-            for address in given {
-                match successors.get(&address) {
-                    Some(_) if under_way.contains(&address) => {}
-                    Some(to) => self.to_move.push_back((address, to.clone())),
-                    None => forbidden.push((address, Reason::NotCandidate)),
+            for (address, otherwise) in given {
+                match (successors.get(&address), otherwise) {
+                    (Some(_), _) if under_way.contains(&address) => {}
+                    (Some(to), _) => self.to_move.push_back((address, to.clone())),
+                    (None, Some(reason)) => forbidden.push((address, reason)),
+                    (None, None) => {}
                 }
             }
         }
@@ -100,7 +108,7 @@ impl Lease {
         // Most addresses share one set of candidates, and most nodes can announce them all.
         let mut common: BTreeMap<(*const BTreeSet<Node>, Partition), usize> = BTreeMap::new();
         for (address, but) in addresses {
-            let special = but.is_some() || able.some_unable(address);
+            let special = but.is_some() || able.some_differ(address);
             let wanted = self.config.addresses.get(&address).filter(|_| !special);
             let known = wanted.and_then(|a| common.get(&(Arc::as_ptr(&a.candidates), a.partition)).copied());
             let group = known.unwrap_or(groups.len());
@@ -170,10 +178,10 @@ impl Lease {
     }
 }
 
-/// Nodes that are there, what they cannot announce, and whether they rest.
+/// Nodes that are there, what they say of themselves, and whether they rest.
 struct Able<'a> {
     of: &'a Lease,
-    live: Vec<(&'a str, &'a BTreeSet<IpAddr>, bool)>,
+    live: Vec<(&'a str, &'a Statement, bool)>,
     /// Those that do not hear us: they can have what may be owned without a majority, and nothing else.
     deaf: BTreeSet<&'a str>,
 }
@@ -181,28 +189,34 @@ struct Able<'a> {
 impl<'a> Able<'a> {
     fn new(of: &'a Lease) -> Able<'a> {
         let peers = of.peers.iter().filter(|(_, p)| p.alive);
-        let peers = peers.map(|(name, p)| (name.as_str(), &p.says.unable, p.rests));
+        let peers = peers.map(|(name, p)| (name.as_str(), &p.says, p.rests));
         let deaf = of.peers.iter().filter(|(_, p)| p.alive && p.deaf).map(|(name, _)| name.as_str()).collect();
-        Able { of, deaf, live: peers.chain([(of.config.node.as_str(), &of.own.unable, of.rests())]).collect() }
+        Able { of, deaf, live: peers.chain([(of.config.node.as_str(), &of.own, of.rests())]).collect() }
     }
 
-    fn some_unable(&self, address: IpAddr) -> bool {
-        self.live.iter().any(|(_, unable, _)| !unable.is_empty() && unable.contains(&address))
+    /// Not all candidates are equally good for it.
+    fn some_differ(&self, address: IpAddr) -> bool {
+        let within = |set: &BTreeSet<IpAddr>| !set.is_empty() && set.contains(&address);
+        self.live.iter().any(|(_, says, _)| within(&says.unable) || within(&says.silent))
     }
 
-    /// The candidates for an address that can have it now; those that rest only if there are no others.
+    /// The candidates for an address that can have it now: not those whose gateway is silent while another's answers,
+    /// and those that rest only if there are no others.
     fn among(&self, address: IpAddr, but: Option<&str>) -> Vec<&'a str> {
         let Some(wanted) = self.of.config.addresses.get(&address) else { return Vec::new() };
-        let mut able: Vec<(bool, &'a str)> = Vec::new();
-        for (node, unable, rests) in &self.live {
+        let mut able: Vec<(bool, &'a str, &'a Statement)> = Vec::new();
+        for (node, says, rests) in &self.live {
             if wanted.partition == Partition::SingleOwner && self.deaf.contains(node) {
                 continue;
             }
-            if but != Some(*node) && !unable.contains(&address) && wanted.candidates.contains(*node) {
-                able.push((*rests, node));
+            if but != Some(*node) && !says.unable.contains(&address) && wanted.candidates.contains(*node) {
+                able.push((*rests, node, says));
             }
         }
-        let steady = able.iter().any(|(rests, _)| !rests);
-        able.into_iter().filter(|(rests, _)| !(steady && *rests)).map(|(_, node)| node).collect()
+        if able.iter().any(|(_, _, says)| says.reached.contains(&address)) {
+            able.retain(|(_, _, says)| !says.silent.contains(&address));
+        }
+        let steady = able.iter().any(|(rests, ..)| !rests);
+        able.into_iter().filter(|(rests, ..)| !(steady && *rests)).map(|(_, node, _)| node).collect()
     }
 }

@@ -19,6 +19,7 @@ mod epochs;
 mod hold;
 mod moves;
 mod packets;
+mod sight;
 mod view;
 
 pub use view::{Move, Owned, View};
@@ -31,11 +32,11 @@ use crate::message::Answer;
 use crate::peer::Peer;
 use crate::placement::Seats;
 use crate::rejections::Rejections;
-use crate::statement::{Outgoing, Statement};
+use crate::statement::{MAX_MACS, Outgoing, Statement};
 use crate::types::{Epoch, EpochId, Node, Preset, SILENCE, Stamp};
 use crate::wire::{ROOM, Reject, fits};
 use alone::Wire;
-use engine::{Engine, Tick};
+use engine::{Engine, MacAddr, Tick};
 use hold::{Held, Want};
 use moves::Handing;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -91,6 +92,8 @@ pub struct Lease {
     waiting: BTreeMap<IpAddr, Tick>,
     /// Addresses that some speaker said that it owns.
     used: BTreeSet<IpAddr>,
+    /// Since when another candidate's gateway answers and ours does not, for addresses that we own.
+    unreached: BTreeMap<IpAddr, Tick>,
     decide_at: Option<Tick>,
     /// No lease lapses before.
     lapses: Option<Tick>,
@@ -149,6 +152,7 @@ impl Lease {
             next_pursuit: None,
             waiting: BTreeMap::new(),
             used: BTreeSet::new(),
+            unreached: BTreeMap::new(),
             decide_at: None,
             lapses: None,
             wire: Wire::default(),
@@ -180,8 +184,9 @@ impl Lease {
         }
         let candidate = |a: &IpAddr| config.addresses.get(a).is_some_and(|c| c.candidates.contains(&config.node));
         let unable: BTreeSet<IpAddr> = config.unable.iter().copied().filter(candidate).collect();
-        self.changed |= self.own.unable != unable;
-        self.own.unable = unable;
+        let macs: BTreeSet<MacAddr> = config.macs.iter().take(MAX_MACS).copied().collect();
+        self.changed |= self.own.unable != unable || self.own.macs != macs;
+        (self.own.unable, self.own.macs) = (unable, macs);
         self.may_own.clear();
         for node in config.addresses.values().flat_map(|a| a.candidates.iter()) {
             match self.may_own.get_mut(node) {
@@ -319,6 +324,7 @@ impl Engine for Lease {
             Input::Packet { from, bytes } => self.packet(now, from, &bytes),
             Input::Recorded(epoch) => self.recorded(now, epoch),
             Input::Wire { address, heard } => self.heard_on_wire(now, address, heard),
+            Input::Sight(sight) => self.saw(now, *sight),
             Input::Overheard => self.wire.overheard = Some(now),
             Input::Release { address, to } => self.plan_move(address, &to),
             Input::Rebalance => self.rebalance(now),

@@ -114,7 +114,11 @@ impl Lease {
     fn give_to(&mut self, now: Tick, to: Node, addresses: Vec<IpAddr>) {
         let by_consent = addresses.iter().any(|a| self.held.get(a).is_some_and(|h| h.consent.is_some()));
         for address in &addresses {
-            self.lose(now, *address, Reason::Moved { to: to.clone() });
+            let reason = match self.unreached.remove(address) {
+                Some(_) => Reason::Unreached { to: to.clone() },
+                None => Reason::Moved { to: to.clone() },
+            };
+            self.lose(now, *address, reason);
             self.given_up.insert(*address, now + GIVEN_UP);
         }
         let numbers = if by_consent {

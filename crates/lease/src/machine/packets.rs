@@ -149,7 +149,10 @@ impl Lease {
         let stamp = crate::types::Stamp { boot: mark.boot, counter: mark.counter };
         let answer = match message {
             Message::Part(fragment) => {
-                if self.peers.get_mut(from).is_some_and(|p| p.part(statement, &fragment)) {
+                let Some(peer) = self.peers.get_mut(from) else { return };
+                let doubted = peer.says.doubted.clone();
+                if peer.part(statement, &fragment) {
+                    self.doubted(from, &doubted);
                     self.decide_by(now + self.soon());
                 }
                 return;

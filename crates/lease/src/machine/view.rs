@@ -2,6 +2,7 @@
 
 use super::{Lease, Phase};
 use crate::config::Reason;
+use crate::peer::Peer;
 use crate::types::{EpochId, Node};
 use engine::Tick;
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,6 +78,15 @@ impl Lease {
     /// The addresses that this node owns.
     pub fn owned(&self) -> &BTreeSet<IpAddr> {
         &self.own.owned
+    }
+
+    /// The live speaker that says that it owns the address.
+    pub fn owner(&self, address: IpAddr) -> Option<&str> {
+        if self.own.owned.contains(&address) {
+            return Some(&self.config.node);
+        }
+        let owns = |(_, p): &(&Node, &Peer)| p.alive && p.says.owned.contains(&address);
+        self.peers.iter().find(owns).map(|(node, _)| node.as_str())
     }
 
     /// Whether another speaker, or this one before, was seen to own the address since it was configured. Where not, it

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  0 nothing
-//!  1 part      index:2 count:2 owned:list unable:list
+//!  1 part      index:2 count:2 owned:list unable:list silent:list reached:list doubted:list count:1 mac:6*
 //!  2 ask       epoch:16 preset:1 whole:1 list
 //!  3 renew     epoch:16 preset:1 digest:16
 //!  4 release   to:1+n list                          an empty name for nobody
@@ -22,8 +22,9 @@
 use super::{BODY, MAX_MEMBERS, Reader, Reject, VERDICTS};
 use crate::digest::SetDigest;
 use crate::message::{Answer, Message, Refusal, Verdict};
-use crate::statement::{Fragment, MAX_FRAGMENTS, Part};
+use crate::statement::{Fragment, MAX_FRAGMENTS, MAX_MACS, Part};
 use crate::types::{Epoch, EpochId, Node, Preset, Stamp};
+use engine::MacAddr;
 use std::net::IpAddr;
 
 const ELSEWHERE: u8 = 252;
@@ -121,8 +122,9 @@ pub fn put(out: &mut Vec<u8>, message: Option<&Message>) {
             out.push(1);
             out.extend_from_slice(&index.to_be_bytes());
             out.extend_from_slice(&count.to_be_bytes());
-            put_list(out, &part.owned);
-            put_list(out, &part.unable);
+            part.sets.iter().for_each(|list| put_list(out, list));
+            out.push(u8::try_from(part.macs.len()).unwrap_or(0));
+            part.macs.iter().for_each(|mac| out.extend_from_slice(&mac.0));
         }
         Message::Ask { epoch, preset: of, whole, addresses } => {
             out.push(2);
@@ -191,8 +193,14 @@ impl Reader<'_> {
             0 => return Ok(None),
             1 => {
                 let (index, count) = (self.u16()?, self.u16()?);
-                let part = Part { owned: self.list()?, unable: self.list()? };
-                let valid = index < count && count <= MAX_FRAGMENTS;
+                let mut part = Part::default();
+                for list in &mut part.sets {
+                    *list = self.list()?;
+                }
+                let macs = usize::from(self.u8()?);
+                part.macs = (0..macs).map(|_| self.array().map(MacAddr)).collect::<Result<_, _>>()?;
+                let rising = part.macs.is_sorted_by(|a, b| a < b) && macs <= MAX_MACS;
+                let valid = index < count && count <= MAX_FRAGMENTS && rising;
                 valid.then_some(Message::Part(Fragment { index, count, part })).ok_or(Reject::Malformed)?
             }
             2 => {

@@ -1,4 +1,4 @@
-//! The packet that speakers exchange, version 1. All numbers are big endian.
+//! The packet that speakers exchange, version 2. All numbers are big endian.
 //!
 //! ```text
 //!  "oxlq" version:1 flags:1              flags: 1 goodbye, 2 ready, 4 the receiver is held down, 8 the sender rests
@@ -30,7 +30,7 @@ pub const MAX_NODE_NAME: usize = 253;
 pub const MAX_MEMBERS: usize = 5;
 
 const MAGIC: [u8; 4] = *b"oxlq";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Everything but names and the message.
 const FIXED: usize = 4 + 2 + 48 + 2 + 2 + 32 + 16 + 1 + TAG;
 /// The octets of the longest body of a message, also with the longest names, so that all peers get the same.
@@ -52,7 +52,7 @@ pub enum Reject {
     #[error("it is no packet of oxelb: cut short, too long, or from another program on this port")]
     Malformed,
     /// Another version of the packet.
-    #[error("its version is {0} and ours is 1: run one version of oxelb on all nodes")]
+    #[error("its version is {0} and ours is {VERSION}: run one version of oxelb on all nodes")]
     Version(u8),
     /// The code does not match.
     #[error("its key is not ours, or it was changed on the way: give all nodes the same Secret memberlist")]

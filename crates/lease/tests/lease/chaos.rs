@@ -2,7 +2,7 @@
 //! gets another within the time of its preset when that one dies.
 
 use crate::simulator::{Net, Sim, ip, ms, name};
-use lease::{Fault, Input, Partition, Preset};
+use lease::{Fault, Input, Partition, Preset, Sight};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ impl Chaos {
         let n = self.sim.rng.usize(0..self.nodes);
         let other = self.sim.rng.usize(0..self.nodes);
         let sim = &mut self.sim;
-        match sim.rng.u8(0..22) {
+        match sim.rng.u8(0..24) {
             0 => {
                 let most = sim.rng.u64(1_000..100_000);
                 sim.net.loss = sim.rng.u64(0..300);
@@ -133,6 +133,14 @@ impl Chaos {
                     sim.input(owner, Input::Release { address, to: name(other) });
                 }
             }
+            21 | 22 => {
+                let mut some = || {
+                    let most = if sim.rng.bool() { sim.rng.usize(0..=self.addresses) } else { 0 };
+                    (0..most).map(ip).collect()
+                };
+                let sight = Sight { silent: some(), reached: some(), doubted: some() };
+                sim.input(n, Input::Sight(Box::new(sight)));
+            }
             _ => sim.input(n, Input::Rebalance),
         }
     }
@@ -149,6 +157,7 @@ impl Chaos {
         self.sim.disturbed();
         self.sim.net = Net::default();
         self.sim.configure_all();
+        (0..self.nodes).for_each(|n| self.sim.input(n, Input::Sight(Box::default())));
         for n in (0..self.nodes).filter(|n| !self.sim.runs(*n)).collect::<Vec<_>>() {
             self.sim.start(n);
         }

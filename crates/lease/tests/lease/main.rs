@@ -5,5 +5,6 @@
 mod chaos;
 mod failover;
 mod moves;
+mod sight;
 mod simulator;
 mod size;

@@ -15,6 +15,7 @@ mod fence;
 mod links;
 mod owning;
 mod questions;
+mod sight;
 
 use crate::facts::Facts;
 use crate::intent::{Command, Intent};
@@ -27,6 +28,7 @@ use l2::L2;
 use lease::{Epoch, Lease};
 use net::{Groups, Monitor, PacketSocket, Poller, Udp};
 use questions::Questions;
+use sight::Gateways;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -104,6 +106,7 @@ pub(crate) fn start(options: &Options, facts: watch::Sender<Arc<Facts>>) -> Resu
         intent: Arc::default(),
         resolved: BTreeMap::new(),
         questions: Questions::default(),
+        gateways: Gateways::default(),
         unproven: BTreeMap::new(),
         next_self_probe: None,
         facts: Facts { recorded: recorded.unwrap_or_default(), ..Facts::default() },
@@ -152,6 +155,7 @@ struct Shell {
     /// Where each pool is announced on this node.
     resolved: BTreeMap<Interface, Result<BTreeSet<IfIndex>, String>>,
     questions: Questions,
+    gateways: Gateways,
     /// Owned addresses that are not announced yet, because a stranger may have them; and when to look.
     unproven: BTreeMap<IpAddr, Tick>,
     next_self_probe: Option<Tick>,
@@ -169,7 +173,8 @@ impl Shell {
         // The goodbyes of a speaker that leaves are several, because packets get lost.
         while !(self.leaving && self.lease.deadline().is_none()) {
             let looks = self.unproven.values().copied().min();
-            let deadline = [self.lease.deadline(), self.l2.deadline(), self.next_self_probe, looks];
+            let deadline =
+                [self.lease.deadline(), self.l2.deadline(), self.next_self_probe, looks, self.gateways.deadline()];
             let mut frames_wait = false;
             for token in self.poller.wait(deadline.into_iter().flatten().min())? {
                 match token {
@@ -187,6 +192,7 @@ impl Shell {
             self.fence_leases(now);
             self.look_for_strangers(now);
             self.probe_others(now);
+            self.ask_gateways(now);
             // To its questions silence is an answer, so none may wait unread.
             if !frames_wait {
                 self.l2.timeout(now);

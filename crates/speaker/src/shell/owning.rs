@@ -2,8 +2,9 @@
 
 use super::questions::{Gateway, Outcome, Subject, Why};
 use super::{LOOK_AGAIN, SELF_PROBE, Shell};
+use crate::facts::Conflict;
 use api::pool::Interface;
-use engine::{Engine, IfIndex, Tick};
+use engine::{Engine, IfIndex, MacAddr, Tick};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -40,10 +41,17 @@ impl Shell {
             epoch: self.intent.acceptors.clone(),
             addresses: wanted.iter().map(|(ip, w)| (*ip, address(w))).collect(),
             unable: wanted.iter().filter(|(_, w)| unable(&w.place.interface)).map(|(ip, _)| *ip).collect(),
+            macs: self.macs(),
             elsewhere: BTreeSet::new(),
             weights: self.intent.weights.clone(),
         };
         self.lease.handle(now, lease::Input::Configure(Box::new(config)));
+    }
+
+    /// The interfaces from which this node answers.
+    fn macs(&self) -> BTreeSet<MacAddr> {
+        let on = self.resolved.values().flatten().flatten();
+        on.filter_map(|on| Some(self.facts.table.links.get(on)?.mac)).collect()
     }
 
     /// Tells `l2` what it hears about, whoever owns it.
@@ -141,8 +149,9 @@ impl Shell {
                     outcomes.extend(self.questions.ended(id, address, on, &by));
                 }
                 l2::Effect::Conflict { address, on, mac } => {
-                    tracing::warn!(%address, %mac, "a stranger answers for an address that this node owns");
-                    self.facts.conflicts.insert(address, (on, mac, now));
+                    let node = self.lease.node_with(mac).map(str::to_owned);
+                    tracing::warn!(%address, %mac, ?node, "somebody else answers for an address that this node owns");
+                    self.facts.conflicts.insert(address, Conflict { on, mac, node, at: now });
                     self.lease.handle(now, lease::Input::Wire { address, heard: true });
                     self.news = true;
                 }
@@ -172,7 +181,9 @@ impl Shell {
         self.next_self_probe = Some(now + SELF_PROBE);
         let view = self.lease.view(now);
         let of_others = |ip: &IpAddr| view.owners.get(ip).is_some_and(|owner| *owner != self.node);
+        let before = self.facts.probed.len();
         self.facts.probed.retain(|ip, _| of_others(ip));
+        self.gateways.untold |= self.facts.probed.len() != before;
         let mut probes = Vec::new();
         for (address, owner) in &view.owners {
             let Some(wanted) = self.intent.addresses.get(address).filter(|_| *owner != self.node) else { continue };
@@ -195,7 +206,7 @@ impl Shell {
     }
 
     /// The gateways of these links that a host with such an address would use.
-    fn gateways(&self, on: &BTreeSet<IfIndex>, address: IpAddr) -> Vec<Gateway> {
+    pub(super) fn gateways(&self, on: &BTreeSet<IfIndex>, address: IpAddr) -> Vec<Gateway> {
         let table = &self.facts.table;
         let here = table.gateways.keys().filter(|(link, ip)| on.contains(link) && ip.is_ipv4() == address.is_ipv4());
         let asked = here.filter_map(|(link, gateway)| {
@@ -231,13 +242,8 @@ impl Shell {
                     self.facts.taken.remove(&address);
                 }
             }
-            Why::SelfProbe => {
-                if certain || !claims.is_empty() {
-                    let macs: BTreeSet<_> = claims.into_iter().map(|(_, mac)| mac).collect();
-                    // Thousands of probes end as the ones before, and are no news.
-                    self.news |= self.facts.probed.get(&address) != Some(&macs);
-                    self.facts.probed.insert(address, macs);
-                }
+            Why::SelfProbe | Why::Gateway(_) => {
+                self.saw(now, Outcome { why, address, claims, certain, gateway });
             }
         }
     }

@@ -17,6 +17,8 @@ pub(super) enum Why {
     FirstUse,
     /// Another node says that it owns the address: does it answer?
     SelfProbe,
+    /// The gateways of this link; the address is the unspecified one of their family, and is not asked for.
+    Gateway(IfIndex),
 }
 
 /// A gateway, where it is, and in whose name it is asked: one that is asked by nobody may take that for a claim.
@@ -74,7 +76,7 @@ impl Questions {
     pub(super) fn begin(&mut self, subject: Subject<'_>) -> Vec<Question> {
         let Subject { why, address, on, gateways, times, every } = subject;
         let key = (why, address);
-        if self.inquiries.contains_key(&key) || on.is_empty() {
+        if self.inquiries.contains_key(&key) || (on.is_empty() && gateways.is_empty()) {
             return Vec::new();
         }
         let times = NonZeroU8::new(times).unwrap_or(NonZeroU8::MIN);
@@ -121,7 +123,7 @@ impl Questions {
             inquiry.open.remove(&id);
             match by {
                 Ok(macs) if of_gateway && !macs.is_empty() => drop(inquiry.deaf.remove(&on)),
-                _ if of_gateway => {}
+                Ok(_) if of_gateway => {}
                 Ok(macs) => inquiry.claims.extend(macs.iter().map(|mac| (on, *mac))),
                 Err(_) => inquiry.certain = false,
             }
