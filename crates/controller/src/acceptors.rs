@@ -25,6 +25,8 @@ const SETTLES: Duration = lease::SILENCE;
 const AWAY: Duration = Duration::from_secs(60);
 /// The first set is made when every node has reported, or this long after the first report.
 const FIRST: Duration = Duration::from_secs(5);
+/// A rebalancing that could not be asked for within this time is not asked for: its hour is over.
+const HOUR: Duration = Duration::from_secs(3600);
 /// How often it is said that nothing can be done.
 const SAY_AGAIN: Duration = Duration::from_secs(600);
 
@@ -43,6 +45,8 @@ pub(crate) struct Acceptors {
     /// Since when members are away.
     away: BTreeMap<String, Tick>,
     said: Option<Tick>,
+    /// The name of a rebalancing that is to be asked for, and since when.
+    rebalance: Option<(String, Tick)>,
     /// When time alone may make a step possible.
     wake: Option<Tick>,
 }
@@ -104,6 +108,11 @@ impl Acceptors {
     /// A write came back; what landed will be read.
     pub(crate) fn done(&mut self, landed: bool) {
         self.writing &= landed;
+    }
+
+    /// Has the speakers asked to spread all addresses anew.
+    pub(crate) fn rebalance(&mut self, now: Tick, request: String) {
+        self.rebalance = Some((request, now));
     }
 
     /// How many there are, and the number of the set.
@@ -172,7 +181,10 @@ impl Acceptors {
         let step = match self.read.clone() {
             Some(Err(_)) => None,
             None => self.first(now),
-            Some(Ok(present)) => self.newer(&present).or_else(|| self.change(now, &present)),
+            Some(Ok(present)) => {
+                let rebalance = self.ask_to_rebalance(now, &present);
+                self.newer(&present).or(rebalance).or_else(|| self.change(now, &present))
+            }
         }?;
         self.writing = true;
         Some(step)
@@ -211,6 +223,15 @@ impl Acceptors {
         let members = able.iter().take(acceptors_for(able.len())).map(|n| (*n).clone()).collect();
         let write = Ownership { epoch: 1, members, ..Ownership::default() };
         Some(Step { read: None, write, why: "these are the first acceptors".to_owned() })
+    }
+
+    fn ask_to_rebalance(&mut self, now: Tick, present: &Ownership) -> Option<Step> {
+        let over = |(request, since): &(String, Tick)| *request == present.rebalance || now.since(*since) >= HOUR;
+        self.rebalance.take_if(|wanted| over(wanted));
+        let (request, _) = self.rebalance.as_ref()?;
+        let write = Ownership { rebalance: request.clone(), ..present.clone() };
+        let why = "the hour to spread all addresses anew (--rebalance-daily)".to_owned();
+        Some(Step { read: Some(present.clone()), write, why })
     }
 
     /// What a speaker has on its disk was once named, so it holds also where the ConfigMap is an old one.

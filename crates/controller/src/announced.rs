@@ -2,6 +2,7 @@
 
 use api::speaker::Warning;
 use api::{Condition, Protocol, Service, Speaker, keys};
+use jiff::Timestamp;
 use plan::{Announcement, Note, Plan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,12 +22,16 @@ pub struct Reports {
 pub struct Report {
     /// It runs, as far as it could say.
     pub alive: bool,
-    /// The addresses that it owns.
-    pub owns: BTreeSet<IpAddr>,
+    /// The addresses that it owns, and since when, in seconds since 1970.
+    pub owns: BTreeMap<IpAddr, i64>,
     /// Some router hears it.
     pub heard: bool,
     /// What is in the way on its node.
     pub warnings: Vec<Warning>,
+}
+
+fn seconds(since: &str) -> i64 {
+    since.parse::<Timestamp>().map_or(0, Timestamp::as_second)
 }
 
 impl From<&Speaker> for Report {
@@ -34,7 +39,7 @@ impl From<&Speaker> for Report {
         let Some(status) = &speaker.status else { return Report::default() };
         Report {
             alive: status.conditions.iter().any(|c| c.type_ == "Alive" && c.status == "True"),
-            owns: status.addresses.iter().filter_map(|a| a.address.parse().ok()).collect(),
+            owns: status.addresses.iter().filter_map(|a| Some((a.address.parse().ok()?, seconds(&a.since)))).collect(),
             heard: status.bgp.as_ref().is_some_and(|b| b.established > 0),
             warnings: status.warnings.clone(),
         }
@@ -92,13 +97,26 @@ pub fn condition(service: &Service, plan: &Plan, reports: &Reports) -> Condition
     let trouble = service.ingress.iter().find_map(|ip| trouble(*ip, service, plan, reports));
     match trouble {
         Some((reason, message)) => Condition::new(keys::ANNOUNCED, false, &reason, message),
-        // No node is named, so that a failover of ten thousand addresses writes no Service.
-        None => Condition::new(
-            keys::ANNOUNCED,
-            true,
-            "Announced",
-            "a speaker announces every address; kubectl get speakers -o yaml shows which",
-        ),
+        None => {
+            let owners = service.ingress.iter().map(|ip| owner(*ip, plan, reports)).collect::<Vec<_>>();
+            Condition::new(keys::ANNOUNCED, true, "Announced", owners.join("; "))
+        }
+    }
+}
+
+/// Who announces an address, and since when. Not under which epoch: that changes for all addresses at once, and each
+/// node's Speaker says it.
+fn owner(ip: IpAddr, plan: &Plan, reports: &Reports) -> String {
+    let announcement = plan.addresses.get(&ip);
+    let candidates = announcement.into_iter().flat_map(|a| reports.of(&a.candidates));
+    let owners = candidates.filter_map(|(node, r)| Some((r.owns.get(&ip)?, node)));
+    // Who lost it may say so later than who has it.
+    match owners.max() {
+        Some((since, node)) => match Timestamp::from_second(*since) {
+            Ok(since) => format!("node {node} owns {ip} since {since}"),
+            Err(_) => format!("node {node} owns {ip}"),
+        },
+        None => format!("the nodes that may announce {ip} tell their routers of it"),
     }
 }
 
@@ -125,7 +143,7 @@ fn trouble(ip: IpAddr, service: &Service, plan: &Plan, reports: &Reports) -> Opt
         };
         candidates.iter().find_map(found)
     };
-    if candidates.iter().any(|(_, r)| r.owns.contains(&ip)) {
+    if candidates.iter().any(|(_, r)| r.owns.contains_key(&ip)) {
         let (node, w) = first(&|w| HARMFUL.contains(&w.reason.as_str()))?;
         return Some((w.reason, format!("node {node}: {}", w.message)));
     }
@@ -223,7 +241,7 @@ mod tests {
         Report {
             alive: true,
             heard: false,
-            owns: owns.iter().map(|ip| ip.parse().unwrap()).collect(),
+            owns: owns.iter().map(|ip| (ip.parse().unwrap(), 1_800_000_000)).collect(),
             warnings: warnings.iter().map(warning).collect(),
         }
     }
@@ -242,6 +260,8 @@ mod tests {
         assert!(reports.set("n1", report(&["10.0.0.7"], &[])));
         assert!(!reports.set("n1", report(&["10.0.0.7"], &[])));
         assert_eq!(said(&world, &reports), ("True".into(), "Announced".into()));
+        let message = condition(&service(), &plan::plan(&world), &reports).message;
+        assert_eq!(message, "node n1 owns 10.0.0.7 since 2027-01-15T08:00:00Z");
         // A node that died says for ever that it owns the address.
         let mut after = world.clone();
         after.set_node(api::Node { name: "n1".into(), ready: false, ..Default::default() });

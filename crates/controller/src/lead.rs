@@ -1,11 +1,13 @@
 //! The leader: one task that reads, decides and writes. It keeps nothing from before it led, so that it acts on nothing
 //! that another leader has changed since.
 
+use crate::Daily;
 use crate::election::driver::{Mandate, now};
 use crate::health::{Health, Phase};
 use crate::metrics::Metrics;
 use crate::planner::{Planner, Ticket};
 use engine::Tick;
+use jiff::Timestamp;
 use source::{Interest, Store, Write, WriteError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,6 +26,8 @@ pub(crate) struct Leader {
     pub writes: usize,
     /// How long one write may take.
     pub write_timeout: Duration,
+    /// When addresses are spread anew each day.
+    pub rebalance: Option<Daily>,
     pub health: Health,
     pub metrics: Arc<Metrics>,
 }
@@ -39,6 +43,8 @@ pub enum Ended {
     Panic(#[from] JoinError),
 }
 
+/// The clock on the wall may be set: it is looked at that often.
+const WALL: Duration = Duration::from_secs(60);
 /// Metrics of pools and Services are brought up to date that often at most.
 const COUNT: Duration = Duration::from_secs(1);
 /// That many events are taken in before the next decision.
@@ -55,10 +61,15 @@ impl Leader {
         let mut writes: JoinSet<Done> = JoinSet::new();
         let mut counted: Option<Tick> = None;
         let mut uncounted = true;
+        let mut rebalance = self.rebalance.map(|daily| (daily, daily.after(Timestamp::now())));
         loop {
             let wake = planner.deadline().filter(|_| writes.len() < self.writes);
             let count = uncounted.then(|| counted.map_or(now(), |at| at + COUNT));
-            let wake = [wake, count].into_iter().flatten().min();
+            let wall = rebalance.map(|(_, at)| {
+                let left = at.duration_since(Timestamp::now());
+                now() + Duration::try_from(left).unwrap_or_default().min(WALL)
+            });
+            let wake = [wake, count, wall].into_iter().flatten().min();
             tokio::select! {
                 event = events.recv() => {
                     planner.event(now(), event.ok_or(Ended::Source)?);
@@ -76,6 +87,10 @@ impl Leader {
                 }
                 () = sleep(wake) => {}
                 _ = end.wait_for(|end| *end) => break,
+            }
+            if let Some((daily, at)) = rebalance.filter(|(_, at)| *at <= Timestamp::now()) {
+                planner.rebalance(now(), format!("daily-{at}"));
+                rebalance = Some((daily, daily.after(Timestamp::now())));
             }
             planner.plan(now());
             if let Some(now) = planner.new_needs() {

@@ -11,6 +11,7 @@
 mod acceptors;
 mod announced;
 pub mod clean;
+mod daily;
 mod departed;
 pub mod election;
 mod health;
@@ -23,6 +24,7 @@ mod strangers;
 pub mod webhook;
 
 pub use clean::clean;
+pub use daily::{Daily, InvalidDaily};
 
 use api::{Scope, keys};
 use election::Timing;
@@ -56,6 +58,8 @@ pub struct Options {
     pub metrics: Option<SocketAddr>,
     /// How many writes may be on their way at once.
     pub writes: usize,
+    /// When addresses are spread anew each day; `None`: only when an operator asks for it.
+    pub rebalance: Option<Daily>,
 }
 
 impl Default for Options {
@@ -69,6 +73,7 @@ impl Default for Options {
             webhook: Some(webhook::Options::default()),
             metrics: Some(SocketAddr::from(([0, 0, 0, 0], 50052))),
             writes: 32,
+            rebalance: None,
         }
     }
 }
@@ -134,6 +139,7 @@ pub async fn run(store: Store, options: Options, stop: impl Future<Output = ()>)
         interest,
         mandate: Mandate::forever(),
         writes: options.writes.max(1),
+        rebalance: options.rebalance,
         write_timeout: options.election.map_or(Duration::from_secs(5), Timing::write_timeout),
         health: health.clone(),
         metrics,

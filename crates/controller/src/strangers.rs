@@ -35,9 +35,11 @@ impl Strangers {
     }
 
     /// Some node announces these.
-    pub fn announced(&mut self, addresses: &BTreeSet<IpAddr>) {
+    pub fn announced<'a>(&mut self, addresses: impl Iterator<Item = &'a IpAddr>) {
         if !self.fresh.is_empty() {
-            self.fresh.retain(|ip| !addresses.contains(ip));
+            for ip in addresses {
+                self.fresh.remove(ip);
+            }
         }
     }
 

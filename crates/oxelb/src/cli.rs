@@ -49,7 +49,8 @@ pub enum Command {
     Owners(Owners),
     /// Give an address to another node. Nothing is lost: the node that has it releases it for the other one.
     Move(Move),
-    /// Spread all addresses over the nodes anew, a few at a time. Nothing else does that.
+    /// Spread all addresses over the nodes anew, a few at a time. Nothing else does that, but --rebalance-daily of the
+    /// controller.
     Rebalance(Rebalance),
     /// Whose grants make an owner, and whether they can.
     Acceptors(Acceptors),
@@ -103,6 +104,10 @@ pub struct Controller {
     /// How often a leader renews, and the others look.
     #[arg(long, default_value = "2s", value_parser = duration)]
     pub leader_elect_retry_period: Duration,
+    /// Spread all addresses over the nodes anew each day at this time, as rebalance does. Without it nothing goes back
+    /// by itself to a node that was away.
+    #[arg(long, value_name = "HH:MM, UTC")]
+    pub rebalance_daily: Option<controller::Daily>,
     /// Where metrics and probes are served; 0 serves none.
     #[arg(long, default_value = ":50052", value_parser = listen)]
     pub metrics_addr: Listen,

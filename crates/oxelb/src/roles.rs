@@ -144,6 +144,7 @@ async fn run_controller(flags: Controller) -> anyhow::Result<()> {
         election: flags.leader_elect.then_some(election),
         webhook: (flags.webhook_port != 0).then_some(webhook),
         metrics: flags.metrics_addr.0,
+        rebalance: flags.rebalance_daily,
         ..controller::Options::default()
     };
     Ok(controller::run(store, options, stop).await?)

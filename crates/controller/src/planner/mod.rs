@@ -34,6 +34,9 @@ const POOL: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(1);
 /// That an address is not announced must last that long to be written: the first answer and every failover take a while.
 const LASTS: Duration = Duration::from_secs(3);
+/// So many Services whose owner changed are told so at each look: a failover of ten thousand addresses must not keep the
+/// API server from anything else.
+const OWNERS: usize = 50;
 /// Writes pause after the API server did not take one: from, to.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// What was refused is tried again after this time.
@@ -260,7 +263,7 @@ impl Planner {
                 let node = speaker.metadata.name.clone().unwrap_or_default();
                 self.acceptors.set_speaker(now, &speaker);
                 let report = Report::from(&*speaker);
-                self.strangers.announced(&report.owns);
+                self.strangers.announced(report.owns.keys());
                 if !self.reports.set(&node, report) {
                     return;
                 }
@@ -413,6 +416,11 @@ impl Planner {
         self.look_at.get_or_insert(now + LOOK);
     }
 
+    /// Asks the speakers to spread all addresses anew, under this name.
+    pub fn rebalance(&mut self, now: Tick, request: String) {
+        self.acceptors.rebalance(now, request);
+    }
+
     /// Decides. To be called after events, before [`Planner::next`].
     pub fn plan(&mut self, now: Tick) {
         if !self.synced {
@@ -446,6 +454,7 @@ impl Planner {
         let needs = self.world.needs_slices();
         self.sliced.retain(|key| needs.contains(key));
         let plan = plan::plan(&self.world);
+        let mut owners = 0;
         for service in self.world.services().filter_map(|s| self.ipam.service(&s.key)) {
             let key = &service.key;
             if self.announced.len() >= AHEAD {
@@ -483,6 +492,13 @@ impl Planner {
             } else if let Some(again) = since.map(|since| since + LASTS).filter(|again| now < *again) {
                 self.look_at = Some(self.look_at.map_or(again, |at| at.min(again)));
             } else {
+                if wanted.as_ref().zip(found).is_some_and(|(wanted, found)| wanted.status == found.status) {
+                    owners += 1;
+                    if owners > OWNERS {
+                        self.look_at = Some(now + LOOK);
+                        continue;
+                    }
+                }
                 self.announced.insert(key.clone(), wanted);
                 self.later.push(key.clone());
             }

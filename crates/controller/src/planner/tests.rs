@@ -79,6 +79,10 @@ impl Server {
                 self.put_other(Object::Memberlist(vec![key.clone()]));
                 Ok(None)
             }
+            Write::Ownership { write, .. } => {
+                self.put_other(Object::Ownership(Ok(*write.clone())));
+                Ok(None)
+            }
             _ => Ok(None),
         }
     }
@@ -333,7 +337,7 @@ fn a_pools_status_is_written_once_a_second_under_churn_and_the_last_one_always()
 }
 
 #[test]
-fn announced_follows_what_speakers_say_and_a_failover_writes_nothing() {
+fn announced_follows_what_speakers_say_and_names_the_owner() {
     let (mut server, mut now) = (Server::default(), Tick::ZERO);
     server.put_pool("p", layer2("10.0.0.0/24"));
     server.put_other(node("n1", "10.9.0.1"));
@@ -361,7 +365,54 @@ fn announced_follows_what_speakers_say_and_a_failover_writes_nothing() {
     c.read(&server, now, usize::MAX);
     assert_eq!(c.planner.next(now), None);
     server.put_other(speaker("n2", &["10.0.0.0"]));
-    assert_eq!(service_writes(&c.settle(&mut server, &mut now)), Vec::<&ServicePatch>::new());
+    let written = c.settle(&mut server, &mut now);
+    assert_eq!(service_writes(&written).len(), 1, "that nobody announced it for a moment is not said");
+    let s = &server.services[&key("s")];
+    assert!(s.condition(keys::ANNOUNCED).is_some_and(|c| c.status == "True" && c.message.contains("node n2")));
+}
+
+#[test]
+fn a_failover_of_many_addresses_writes_their_new_owners_a_few_at_a_time() {
+    let (mut server, mut now) = (Server::default(), Tick::ZERO);
+    server.put_pool("p", layer2("10.0.0.0/24"));
+    let all: Vec<String> = (0..200).map(|n| format!("10.0.0.{n}")).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    for (node_name, ip) in [("n1", "10.9.0.1"), ("n2", "10.9.0.2")] {
+        server.put_other(node(node_name, ip));
+    }
+    server.put_other(speaker("n1", &all));
+    (0..200).for_each(|n| server.put(service(&format!("s{n}"))));
+    let mut c = Controller::start(&server, now);
+    c.settle(&mut server, &mut now);
+    server.put_other(speaker("n2", &all));
+    server.put_other(speaker("n1", &[]));
+    let from = now;
+    let written = c.settle(&mut server, &mut now);
+    let times: Vec<Tick> = written.iter().filter(|(_, w)| matches!(w, Write::Service(_))).map(|(at, _)| *at).collect();
+    assert_eq!(times.len(), 200);
+    let most = times.iter().map(|at| times.iter().filter(|t| *t >= at && t.since(*at) < LOOK).count()).max();
+    assert!(most <= Some(OWNERS), "{most:?} within {LOOK:?}");
+    assert!(now.since(from) >= 3 * LOOK);
+    let moved = |s: &Service| s.condition(keys::ANNOUNCED).is_some_and(|c| c.message.contains("node n2"));
+    assert!(server.services.values().all(moved));
+}
+
+#[test]
+fn a_rebalancing_is_asked_for_once() {
+    let (mut server, mut now) = (Server::default(), Tick::ZERO);
+    server.put_other(node("n1", "10.9.0.1"));
+    let first = api::Ownership { epoch: 1, members: ["n1".to_owned()].into(), ..Default::default() };
+    server.put_other(Object::Ownership(Ok(first)));
+    let mut c = Controller::start(&server, now);
+    c.settle(&mut server, &mut now);
+    c.planner.rebalance(now, "daily-1".to_owned());
+    let asks = |written: &[(Tick, Write)]| {
+        let of = |w: &Write| matches!(w, Write::Ownership { write, .. } if write.rebalance == "daily-1");
+        written.iter().filter(|(_, w)| of(w)).count()
+    };
+    assert_eq!(asks(&c.settle(&mut server, &mut now)), 1);
+    server.put_other(node("n1", "10.9.0.1"));
+    assert_eq!(asks(&c.settle(&mut server, &mut now)), 0);
 }
 
 #[test]

@@ -30,7 +30,7 @@ impl Planner {
             && let Some(step) = self.acceptors.step(now)
         {
             let members: Vec<&String> = step.write.members.iter().collect();
-            info!(epoch = step.write.epoch, ?members, why = step.why, "the acceptors change");
+            info!(epoch = step.write.epoch, ?members, why = step.why, "telling the speakers");
             let (read, write) = (step.read.map(Box::new), Box::new(step.write));
             return Some((Ticket::Ownership, Write::Ownership { read, write }));
         }
