@@ -15,11 +15,14 @@
 //! renewal would be a change of the node's rules, and whoever reads these (kube-proxy, iptables) starts anew whenever
 //! they changed meanwhile.
 //!
-//! The program hangs on descriptors of this process: the kernel takes it away with the process, so nothing is left
-//! behind that could silence somebody else on this node.
+//! The program stays in the kernel (a filter of tc) when this process is killed: addresses that the process put on an
+//! interface, for which the kernel answers by itself, are silent when their lease is over. It opens a minute after
+//! that: so what a dead process left behind cannot silence the node for good. The next process puts its own in its place.
 
+use crate::netlink::Changes;
 use crate::{Error, sys};
 use engine::{IfIndex, Tick};
+use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
@@ -39,12 +42,13 @@ pub struct Fence {
     program: OwnedFd,
     own: OwnedFd,
     until: OwnedFd,
-    guarded: BTreeMap<IfIndex, OwnedFd>,
+    changes: Changes,
+    guarded: BTreeSet<IfIndex>,
     known: BTreeMap<IpAddr, Class>,
 }
 
 impl Fence {
-    /// Makes one that fences nothing yet. Needs Linux 6.6, and the capabilities BPF and NET_ADMIN.
+    /// Makes one that fences nothing yet. Needs Linux 5.8, and the capabilities BPF and NET_ADMIN.
     pub fn new() -> Result<Fence, Error> {
         let failed = |source: io::Error| match source.raw_os_error() {
             Some(libc::EPERM) => Error::NotPermitted { what: "make a fence in the kernel", capability: "BPF", source },
@@ -53,27 +57,36 @@ impl Fence {
         let own = sys::bpf_map(sys::Map::Hash, 16, 4, ADDRESSES).map_err(failed)?;
         let until = sys::bpf_map(sys::Map::Array, 4, 8, CLASSES).map_err(failed)?;
         let program = sys::bpf_on_egress(&program(&own, &until)).map_err(failed)?;
-        Ok(Fence { program, own, until, guarded: BTreeMap::new(), known: BTreeMap::new() })
+        let (changes, guarded) = (Changes::new()?, BTreeSet::new());
+        Ok(Fence { program, own, until, changes, guarded, known: BTreeMap::new() })
     }
 
     /// Fences these interfaces, and no others. Those that are gone are not missed.
     pub fn guard(&mut self, interfaces: &BTreeSet<IfIndex>) -> Result<(), Error> {
-        self.guarded.retain(|on, _| interfaces.contains(on));
+        for on in self.guarded.difference(interfaces) {
+            self.changes.detach(*on).map_err(|e| Error::on(*on, "take the fence away", e))?;
+        }
+        self.guarded.retain(|on| interfaces.contains(on));
         for on in interfaces {
-            if self.guarded.contains_key(on) {
+            if self.guarded.contains(on) {
                 continue;
             }
-            match sys::bpf_attach(&self.program, *on) {
-                Ok(link) => drop(self.guarded.insert(*on, link)),
-                Err(source) if source.raw_os_error() == Some(libc::ENODEV) => {}
-                Err(source) if source.raw_os_error() == Some(libc::EPERM) => {
+            match self.changes.attach(*on, &self.program) {
+                Ok(()) => drop(self.guarded.insert(*on)),
+                Err(Errno::NODEV) => {}
+                Err(e @ Errno::PERM) => {
                     let what = "put a fence on an interface";
-                    return Err(Error::NotPermitted { what, capability: "NET_ADMIN", source });
+                    return Err(Error::NotPermitted { what, capability: "NET_ADMIN", source: e.into() });
                 }
-                Err(source) => return Err(Error::on(*on, "put a fence (BPF, needs Linux 6.6)", source)),
+                Err(e) => return Err(Error::on(*on, "put a fence (tc clsact, BPF)", e)),
             }
         }
         Ok(())
+    }
+
+    /// An interface went away, and may be back: what is there now is not guarded.
+    pub fn forget(&mut self, on: IfIndex) {
+        self.guarded.remove(&on);
     }
 
     /// These are the owned addresses; others are not fenced.
@@ -151,9 +164,14 @@ fn program(own: &OwnedFd, until: &OwnedFd) -> Vec<Instruction> {
     a.read(Size::Double, 7, 0, 0);
     a.call(KTIME_GET_BOOT_NS);
     a.jump_if_greater(7, 0, Label::Pass);
-    a.leave(TCX_DROP);
+    // 2^36 ns: 69 s.
+    a.set(1, 1);
+    a.shift_left(1, 36);
+    a.add(7, 1);
+    a.jump_if_greater(0, 7, Label::Pass);
+    a.leave(DROP);
     a.label(Label::Pass);
-    a.leave(TCX_NEXT);
+    a.leave(NEXT);
     a.finish()
 }
 
@@ -161,8 +179,9 @@ fn program(own: &OwnedFd, until: &OwnedFd) -> Vec<Instruction> {
 const MAP_LOOKUP_ELEM: i32 = 1;
 const SKB_LOAD_BYTES: i32 = 26;
 const KTIME_GET_BOOT_NS: i32 = 125;
-const TCX_NEXT: i32 = -1;
-const TCX_DROP: i32 = 2;
+/// Verdicts of linux/pkt_cls.h: ask the next program, and drop.
+const NEXT: i32 = -1;
+const DROP: i32 = 2;
 
 /// What is read or written at once (RFC 9669 §5).
 #[derive(Clone, Copy)]
@@ -196,6 +215,14 @@ impl Assembler {
 
     fn set(&mut self, to: u8, number: i32) {
         self.put(0xb7, to, 0, 0, number);
+    }
+
+    fn shift_left(&mut self, to: u8, by: i32) {
+        self.put(0x67, to, 0, 0, by);
+    }
+
+    fn add(&mut self, to: u8, from: u8) {
+        self.put(0x0f, to, from, 0, 0);
     }
 
     /// The address of a place on the stack, whose end is in register 10.

@@ -247,7 +247,6 @@ const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_PROG_LOAD: libc::c_int = 5;
-const BPF_LINK_CREATE: libc::c_int = 28;
 
 /// `union bpf_attr`, as words of 32 bits; pointers have two. The kernel takes what is left out for zero.
 ///
@@ -302,18 +301,9 @@ pub(crate) fn bpf_on_egress(program: &[[u8; 8]]) -> io::Result<OwnedFd> {
     let [p0, p1] = words(program.as_ptr());
     let license = c"Apache-2.0";
     let [l0, l1] = words(license.as_ptr());
-    let mut attributes = [0; 18];
-    attributes[..6].copy_from_slice(&[SCHED_CLS, program.len() as u32, p0, p1, l0, l1]);
-    attributes[17] = TCX_EGRESS;
+    let attributes = [SCHED_CLS, program.len() as u32, p0, p1, l0, l1];
     // SAFETY: the program and the text are readable, the one for its length, the other to its end.
     unsafe { bpf_descriptor(BPF_PROG_LOAD, &attributes) }
 }
 
 const SCHED_CLS: u32 = 3;
-const TCX_EGRESS: u32 = 47;
-
-/// Has a program see what leaves by an interface, for as long as the descriptor lives.
-pub(crate) fn bpf_attach(program: impl AsFd, on: IfIndex) -> io::Result<OwnedFd> {
-    // SAFETY: no pointers.
-    unsafe { bpf_descriptor(BPF_LINK_CREATE, &[program.as_fd().as_raw_fd() as u32, on.0, TCX_EGRESS, 0, 0, 0, 0, 0]) }
-}

@@ -192,7 +192,7 @@ impl Routes {
 
     /// A whole table. Read again when it changed meanwhile; after some attempts it is taken as it is, since every
     /// change also comes as an event.
-    fn dump(&self, request: impl Fn(u32) -> Vec<u8>) -> Result<Vec<Message>, Error> {
+    pub(super) fn dump(&self, request: impl Fn(u32) -> Vec<u8>) -> Result<Vec<Message>, Error> {
         let failed = |e: Errno| Error::kernel("read the network's state (netlink)", e);
         let mut found = Vec::new();
         for _ in 0..ATTEMPTS {
@@ -205,7 +205,7 @@ impl Routes {
         Ok(found)
     }
 
-    fn ask(&self, request: impl Fn(u32) -> Vec<u8>) -> Result<Vec<Message>, Errno> {
+    pub(super) fn ask(&self, request: impl Fn(u32) -> Vec<u8>) -> Result<Vec<Message>, Errno> {
         self.exchange(&request, false).map(|(messages, _)| messages)
     }
 

@@ -49,6 +49,8 @@ pub enum Change {
         /// The interface.
         on: IfIndex,
     },
+    /// Somebody took away an address that we had put on an interface, or its time was over.
+    Ours,
     /// Some route changed: what an address is reached by may be another interface than before.
     Routes,
 }
@@ -94,7 +96,13 @@ impl Table {
                     changes.insert(Change::Link(index));
                 }
             }
-            Message::Address { gone, index, ip, prefix } => {
+            // What we put there for Services is not the node's own.
+            Message::Address { ours: true, gone, .. } => {
+                if gone {
+                    changes.insert(Change::Ours);
+                }
+            }
+            Message::Address { gone, index, ip, prefix, ours: false } => {
                 let of_link = self.addresses.entry(index).or_default();
                 let changed = if gone { of_link.remove(&(ip, prefix)) } else { of_link.insert((ip, prefix)) };
                 if of_link.is_empty() {

@@ -3,6 +3,7 @@
 //! It reads only what it needs and skips all else, so that a newer kernel with longer attributes cannot make a message
 //! unreadable: a link that we cannot read would be an interface on which nothing is announced.
 
+use super::change::{IFA_PROTO, OURS};
 use engine::{IfIndex, MacAddr};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -15,7 +16,14 @@ pub(crate) enum Message {
     /// RTM_NEWLINK or RTM_DELLINK
     Link { gone: bool, link: Link },
     /// RTM_NEWADDR or RTM_DELADDR
-    Address { gone: bool, index: IfIndex, ip: IpAddr, prefix: u8 },
+    Address {
+        gone: bool,
+        index: IfIndex,
+        ip: IpAddr,
+        prefix: u8,
+        /// It is one of those that we put there ourselves.
+        ours: bool,
+    },
     /// RTM_NEWROUTE or RTM_DELROUTE
     Route(Route),
     /// RTM_NEWNEIGH with an Ethernet address that is or was valid
@@ -129,7 +137,8 @@ fn address(gone: bool, body: &[u8]) -> Option<Message> {
     let found = |wanted: u16| attributes(body.get(8..)?).find(|(k, _)| *k == wanted).and_then(|(_, v)| ip(v));
     // On a point-to-point link IFA_ADDRESS is the other end.
     let ip = found(libc::IFA_LOCAL).or_else(|| found(libc::IFA_ADDRESS))?;
-    Some(Message::Address { gone, index, ip, prefix })
+    let ours = attributes(body.get(8..)?).any(|(kind, value)| kind == IFA_PROTO && value == [OURS]);
+    Some(Message::Address { gone, index, ip, prefix, ours })
 }
 
 /// `rtmsg`
@@ -221,19 +230,26 @@ fn ip(value: &[u8]) -> Option<IpAddr> {
 pub(crate) fn request(kind: u16, flags: i32, sequence: u32, fixed: &[u8], attributes: &[(u16, &[u8])]) -> Vec<u8> {
     let mut bytes = vec![0; HEADER];
     bytes.extend_from_slice(fixed);
-    for (kind, value) in attributes {
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
-        bytes.extend_from_slice(&length.to_ne_bytes());
-        bytes.extend_from_slice(&kind.to_ne_bytes());
-        bytes.extend_from_slice(value);
-    }
     bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes.extend_from_slice(&nested(attributes));
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     bytes[..4].copy_from_slice(&length.to_ne_bytes());
     bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
     bytes[6..8].copy_from_slice(&((flags | libc::NLM_F_REQUEST) as u16).to_ne_bytes());
     bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
+    bytes
+}
+
+/// Attributes as octets, whole words long.
+pub(crate) fn nested(attributes: &[(u16, &[u8])]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (kind, value) in attributes {
+        let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
+        bytes.extend_from_slice(&length.to_ne_bytes());
+        bytes.extend_from_slice(&kind.to_ne_bytes());
+        bytes.extend_from_slice(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
     bytes
 }
 
@@ -270,7 +286,7 @@ pub(crate) fn get_neighbour(sequence: u32, index: IfIndex, ip: IpAddr) -> Vec<u8
     request(libc::RTM_GETNEIGH, 0, sequence, &fixed, &[(libc::NDA_DST, &octets)])
 }
 
-fn family_and_octets(ip: IpAddr) -> (u8, Vec<u8>) {
+pub(crate) fn family_and_octets(ip: IpAddr) -> (u8, Vec<u8>) {
     match ip {
         IpAddr::V4(v4) => (libc::AF_INET as u8, v4.octets().to_vec()),
         IpAddr::V6(v6) => (libc::AF_INET6 as u8, v6.octets().to_vec()),
@@ -295,8 +311,13 @@ mod tests {
         let two = request(libc::RTM_DELADDR, libc::NLM_F_DUMP_INTR, 2, &fixed, &[(libc::IFA_ADDRESS, &[192, 0, 2, 2])]);
         let found: Vec<Envelope> = messages(&[one, two].concat()).collect();
         let said: Vec<_> = found.iter().map(|e| (e.sequence, e.interrupted, e.message.clone())).collect();
-        let address =
-            |gone, last| Message::Address { gone, index: IfIndex(7), ip: [192, 0, 2, last].into(), prefix: 24 };
+        let address = |gone, last| Message::Address {
+            gone,
+            index: IfIndex(7),
+            ip: [192, 0, 2, last].into(),
+            prefix: 24,
+            ours: false,
+        };
         assert_eq!(said, [(1, false, address(false, 1)), (2, true, address(true, 2))]);
     }
 

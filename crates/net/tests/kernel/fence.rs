@@ -12,7 +12,9 @@ tests![
     a_lease_that_is_renewed_again_and_again_never_shuts,
     each_class_has_its_own_end,
     what_is_not_owned_any_more_is_not_fenced,
-    the_fence_goes_with_the_one_that_made_it,
+    a_fence_stays_without_the_one_that_made_it_until_another_takes_its_place,
+    a_fence_that_nobody_tends_opens_after_a_minute,
+    a_fence_that_is_taken_away_is_gone,
     thousands_of_addresses_have_room,
     an_interface_that_is_gone_and_back_is_guarded_again,
 ];
@@ -44,6 +46,7 @@ fn lab(own: &[([u8; 4], u32)]) -> Lab {
     let mut fence = Fence::new().unwrap();
     fence.guard(&guarded()).unwrap();
     let own = own.iter().map(|(ip, class)| (IpAddr::from(*ip), *class));
+    (1..=2).for_each(|class| fence.open(class, now()).unwrap());
     fence.own(own.chain([(V6.into(), 1)]).collect()).unwrap();
     Lab { fence, here: PacketSocket::open(index("b")).unwrap(), there: PacketSocket::open(index("a")).unwrap() }
 }
@@ -122,12 +125,30 @@ fn what_is_not_owned_any_more_is_not_fenced() {
     assert!(!lab.leaves(&answer(V4)));
 }
 
-fn the_fence_goes_with_the_one_that_made_it() {
+fn a_fence_stays_without_the_one_that_made_it_until_another_takes_its_place() {
     let Lab { fence, here, there } = lab(&[(V4, 1)]);
-    let mut beside = Fence::new().unwrap();
-    beside.guard(&guarded()).unwrap();
+    fence.open(1, now() + Duration::from_millis(50)).unwrap();
     drop(fence);
-    let lab = Lab { fence: beside, here, there };
+    wait(Duration::from_millis(60));
+    let mut next = Fence::new().unwrap();
+    let lab = Lab { fence: Fence::new().unwrap(), here, there };
+    assert!(!lab.leaves(&answer(V4)), "the lease of the dead one is over");
+    next.guard(&guarded()).unwrap();
+    assert!(lab.leaves(&answer(V4)), "the new one owns nothing yet");
+}
+
+fn a_fence_that_nobody_tends_opens_after_a_minute() {
+    let lab = lab(&[(V4, 1)]);
+    assert!(!lab.leaves(&answer(V4)));
+    let Some(long_ago) = now().0.checked_sub(70_000_000_000) else { panic!("this machine started just now") };
+    lab.fence.open(1, engine::Tick(long_ago)).unwrap();
+    assert!(lab.leaves(&answer(V4)));
+}
+
+fn a_fence_that_is_taken_away_is_gone() {
+    let mut lab = lab(&[(V4, 1)]);
+    assert!(!lab.leaves(&answer(V4)));
+    lab.fence.guard(&BTreeSet::new()).unwrap();
     assert!(lab.leaves(&answer(V4)));
 }
 
@@ -147,6 +168,7 @@ fn an_interface_that_is_gone_and_back_is_guarded_again() {
     fence.guard(&BTreeSet::from([engine::IfIndex(4711)])).unwrap();
     ip("link delete dev b");
     cable();
+    fence.forget(index("b"));
     fence.guard(&guarded()).unwrap();
     let lab =
         Lab { fence, here: PacketSocket::open(index("b")).unwrap(), there: PacketSocket::open(index("a")).unwrap() };

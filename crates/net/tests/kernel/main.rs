@@ -6,6 +6,7 @@
 
 extern crate oxelb_net as net;
 
+mod addresses;
 mod answers;
 mod deadlines;
 mod fence;
@@ -16,6 +17,7 @@ mod host;
 mod network;
 mod overflow;
 mod questions;
+mod raw_ip;
 mod resolve;
 mod tcp;
 mod threads;
@@ -39,6 +41,7 @@ pub(crate) use tests;
 
 fn main() -> ExitCode {
     let all: Vec<Test> = [
+        addresses::TESTS,
         answers::TESTS,
         deadlines::TESTS,
         fence::TESTS,
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         network::TESTS,
         overflow::TESTS,
         questions::TESTS,
+        raw_ip::TESTS,
         resolve::TESTS,
         tcp::TESTS,
         threads::TESTS,
