@@ -1,6 +1,7 @@
 //! The Eip: a pool of addresses as users write it (compat §1.1, §1.2), and what oxelb adds, all optional.
 
 use crate::condition::Condition;
+use crate::vrrp::{VirtualRouter, VrrpSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -61,14 +62,17 @@ pub struct EipSpec {
     /// Which Services may share an address: all of the Cluster (default), those of one Namespace, or None.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sharing: Option<SharingName>,
-    /// How fast an address of layer2 gets another owner when its node fails, and how sensitive that is to a network or
+    /// How fast an address of layer2 or vip gets another owner when its node fails, and how sensitive that is to a network or
     /// a CPU that stalls: fast (0.15 s), normal (0.7 s, default) or relaxed (3.2 s).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failover: Option<FailoverName>,
-    /// What happens to an address of layer2 when no majority of the acceptors is heard: available (default) lets a node
+    /// What happens to an address of layer2 or vip when no majority of the acceptors is heard: available (default) lets a node
     /// own it when nobody answers for it and every speaker that is heard agrees; single-owner leaves it without an owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition: Option<PartitionName>,
+    /// How the owners of addresses of vip say so by VRRP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vrrp: Option<VrrpSpec>,
 }
 
 /// A protocol, as written in a manifest.
@@ -147,6 +151,9 @@ pub struct EipStatus {
     /// The pool has IPv4 addresses.
     #[serde(default, skip_serializing_if = "is_default")]
     pub v4: bool,
+    /// The addresses of a pool for vip in groups that move together, each under an id of VRRP.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub virtual_routers: Vec<VirtualRouter>,
     /// What is right or wrong with the pool.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,

@@ -21,6 +21,7 @@ pub mod selector;
 pub mod service;
 pub mod speaker;
 pub mod v1alpha1;
+pub mod vrrp;
 
 pub use address::{AddressSet, Family, InvalidAddresses, Range};
 pub use bgp::{Bgp, Restart};
@@ -36,3 +37,4 @@ pub use pool::{InvalidPool, Pool, Protocol, Sharing};
 pub use selector::Selector;
 pub use service::{Scope, Service, ServiceKey};
 pub use speaker::{Speaker, SpeakerSpec, SpeakerStatus};
+pub use vrrp::{VirtualRouter, Vrrp};

@@ -5,6 +5,7 @@ use crate::eip::{Eip, ProtocolName, SharingName};
 use crate::keys;
 use crate::selector::{InvalidSelector, Labels, Selector};
 use crate::service::ServiceKey;
+use crate::vrrp::{InvalidVrrp, VirtualRouter, Vrrp};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -41,6 +42,10 @@ pub struct Pool {
     pub failover: Failover,
     /// What happens to them without a majority of acceptors.
     pub partition: Partition,
+    /// How the owners of addresses of vip say so.
+    pub vrrp: Vrrp,
+    /// Of a pool for vip the id under which each address moves, as in its status.
+    pub routers: BTreeMap<IpAddr, u8>,
     /// The cluster's default pool.
     pub default: bool,
     /// Being deleted: nothing new is given out.
@@ -80,6 +85,9 @@ pub enum InvalidPool {
     /// `spec.nodeSelector`
     #[error("spec.nodeSelector: {0}")]
     NodeSelector(InvalidSelector),
+    /// `spec.vrrp`
+    #[error("spec.vrrp: {0}")]
+    Vrrp(InvalidVrrp),
     /// The name cannot be recorded on a Service: a label takes 63 characters.
     #[error(
         "metadata.name: {0:?} is longer than 63 characters, so that no Service can carry it as a label; make the pool anew with a shorter name"
@@ -143,6 +151,11 @@ impl TryFrom<&Eip> for Pool {
             sharing: spec.sharing.unwrap_or(SharingName::Cluster),
             failover: spec.failover.unwrap_or_default(),
             partition: spec.partition.unwrap_or_default(),
+            vrrp: spec.vrrp.as_ref().map(Vrrp::try_from).transpose().map_err(InvalidPool::Vrrp)?.unwrap_or_default(),
+            routers: match (protocol, &eip.status) {
+                (ProtocolName::Vip, Some(status)) => routers(&status.virtual_routers),
+                _ => BTreeMap::new(),
+            },
             default: annotated(keys::DEFAULT_POOL) == Some("true"),
             deleting: eip.metadata.deletion_timestamp.is_some(),
             recorded: eip.status.as_ref().map(|s| recorded(&s.used)).unwrap_or_default(),
@@ -187,6 +200,15 @@ fn recorded(used: &BTreeMap<String, String>) -> BTreeMap<IpAddr, Vec<ServiceKey>
         }
     }
     recorded
+}
+
+/// Ids and addresses that make no sense are dropped: whoever wrote them, the controller writes them anew.
+fn routers(recorded: &[VirtualRouter]) -> BTreeMap<IpAddr, u8> {
+    let of = |router: &VirtualRouter| {
+        let id = u8::try_from(router.id).ok().filter(|id| *id > 0)?;
+        Some(router.addresses.iter().filter_map(move |a| Some((a.parse().ok()?, id))).collect::<Vec<_>>())
+    };
+    recorded.iter().filter_map(of).flatten().collect()
 }
 
 #[cfg(test)]

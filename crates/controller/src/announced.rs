@@ -87,6 +87,13 @@ impl Reports {
         taken.filter_map(of).collect()
     }
 
+    /// Ids of virtual routers with which nodes hear strangers.
+    pub fn taken_ids(&self) -> impl Iterator<Item = u8> {
+        self.warnings()
+            .filter(|(_, w)| w.reason == "RouterIdTaken")
+            .filter_map(|(_, w)| w.subject.as_ref()?.parse().ok())
+    }
+
     fn of<'a>(&'a self, nodes: &'a BTreeSet<String>) -> impl Iterator<Item = (&'a str, &'a Report)> {
         nodes.iter().filter_map(|n| Some((n.as_str(), self.by_node.get(n)?)))
     }

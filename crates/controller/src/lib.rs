@@ -21,6 +21,7 @@ mod planner;
 mod pools;
 mod queue;
 mod strangers;
+mod virtual_routers;
 pub mod webhook;
 
 pub use clean::clean;

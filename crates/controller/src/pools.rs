@@ -25,7 +25,8 @@ pub struct Known {
 impl Known {
     /// Reads an Eip.
     pub fn new(eip: Box<Eip>) -> Known {
-        let pool = Pool::try_from(&*eip).map(|pool| Pool { recorded: BTreeMap::new(), ..pool });
+        let pool =
+            Pool::try_from(&*eip).map(|pool| Pool { recorded: BTreeMap::new(), routers: BTreeMap::new(), ..pool });
         Known { eip, pool }
     }
 }
@@ -104,6 +105,7 @@ fn reason(error: &InvalidPool) -> &'static str {
         InvalidPool::NoInterface => "NoInterface",
         InvalidPool::Interface(_) => "InvalidInterface",
         InvalidPool::NodeSelector(_) => "InvalidNodeSelector",
+        InvalidPool::Vrrp(_) => "InvalidVrrp",
         InvalidPool::Name(_) => "NameTooLong",
         InvalidPool::NothingLeft(_) => "NothingLeft",
     }

@@ -153,20 +153,28 @@ pub struct Scene {
 impl Scene {
     /// So many nodes whose pool has this preset; with or without a gateway. Returns when one of them answers.
     pub fn start(lab: &Lab, nodes: u8, preset: &str, gateway: bool) -> Result<Scene> {
+        let spec = format!("{{address: {ADDRESS}, protocol: layer2, interface: {DEVICE}, failover: {preset}}}");
+        Scene::with_pool(lab, nodes, &spec, 1, gateway)
+    }
+
+    /// The same with a pool of this spec, whose first address is the one that is asked for, and so many Services.
+    pub fn with_pool(lab: &Lab, nodes: u8, spec: &str, services: usize, gateway: bool) -> Result<Scene> {
         let lan = lab.switch("lan")?;
         let (router, counter) = (lab.host("router")?, lab.host("counter")?);
         lan.plug(&router, "eth0", &["192.168.0.1/22"])?;
         lan.plug(&counter, "eth0", &[&format!("{COUNTER}/22")])?;
         let folder = lab.folder("objects")?;
         let mut scene = Scene { lab: lab.clone(), lan, router, counter, folder, nodes: Vec::new(), controller: None };
-        let pool = format!(
-            "apiVersion: network.kubesphere.io/v1alpha2\nkind: Eip\nmetadata: {{name: pool}}\n\
-             spec: {{address: {ADDRESS}, protocol: layer2, interface: {DEVICE}, failover: {preset}}}\n---\n\
-             apiVersion: v1\nkind: Service\nmetadata:\n  name: web\n  namespace: default\n  annotations:\n    \
-             lb.kubesphere.io/v1alpha1: openelb\n    eip.openelb.kubesphere.io/v1alpha2: pool\n\
-             spec: {{type: LoadBalancer, ports: [{{port: 80}}]}}\n"
-        );
-        fs::write(scene.folder.join("service.yaml"), pool)?;
+        let mut objects =
+            format!("apiVersion: network.kubesphere.io/v1alpha2\nkind: Eip\nmetadata: {{name: pool}}\nspec: {spec}\n");
+        for number in 0..services {
+            objects += &format!(
+                "---\napiVersion: v1\nkind: Service\nmetadata:\n  name: web{number:04}\n  namespace: default\n  annotations:\n    \
+                 lb.kubesphere.io/v1alpha1: openelb\n    eip.openelb.kubesphere.io/v1alpha2: pool\n\
+                 spec: {{type: LoadBalancer, ports: [{{port: 80}}]}}\n"
+            );
+        }
+        fs::write(scene.folder.join("service.yaml"), objects)?;
         let mut plugged = Vec::new();
         for number in 1..=nodes {
             let (name, address) = (format!("n{number}"), format!("192.168.0.{}", 10 + number));
@@ -217,7 +225,8 @@ impl Scene {
                 let said = said(&node.host)?;
                 let count = |key: &str| said[key].as_array().map_or(0, Vec::len);
                 ensure!(count("alive") + 1 == self.nodes.len() && count("acceptors") >= size, "{}: {said}", node.name);
-                let owns = said["addresses"].as_array().into_iter().flatten().any(|a| a["owner"] == node.name);
+                let ours = |a: &&Value| a["address"] == ADDRESS.to_string().as_str() && a["owner"] == node.name;
+                let owns = said["addresses"].as_array().into_iter().flatten().any(|a| ours(&a));
                 ensure!(!(owns && owner.is_some()), "two own it");
                 owner = owner.or(owns.then_some(number));
             }
@@ -261,9 +270,65 @@ impl Scene {
         self.nodes.iter().find(|node| node.name == name).with_context(|| format!("no node {name}"))
     }
 
+    /// A node's machine.
+    pub fn host(&self, name: &str) -> Result<&Host> {
+        Ok(&self.node(name)?.host)
+    }
+
+    /// The machine that is the gateway.
+    pub fn router(&self) -> &Host {
+        &self.router
+    }
+
+    /// The nodes that have the address on their interface.
+    pub fn have(&self, address: &str) -> Result<Vec<String>> {
+        let mut have = Vec::new();
+        for node in &self.nodes {
+            if node.host.ip(&format!("addr show dev {DEVICE}"))?.contains(&format!(" {address}/")) {
+                have.push(node.name.clone());
+            }
+        }
+        Ok(have)
+    }
+
+    /// Changes the objects: one text for another.
+    pub fn edit(&self, from: &str, to: &str) -> Result<()> {
+        let file = self.folder.join("service.yaml");
+        let text = fs::read_to_string(&file)?;
+        ensure!(text.contains(from), "{from} is not there:\n{text}");
+        Ok(fs::write(file, text.replace(from, to))?)
+    }
+
+    /// What the pool's status says.
+    pub fn pool(&self) -> Result<String> {
+        self.status("Eip.pool.yaml")
+    }
+
+    /// What a file of the folder `status` says.
+    pub fn status(&self, file: &str) -> Result<String> {
+        Ok(fs::read_to_string(self.folder.join("status").join(file))?)
+    }
+
     /// What a node's speaker says of owners and acceptors.
     pub fn said(&self, name: &str) -> Result<Value> {
         said(&self.node(name)?.host)
+    }
+
+    /// Starts the speaker of a node anew.
+    pub fn restart(&mut self, name: &str) -> Result<()> {
+        let place = self.nodes.iter().position(|n| n.name == name).with_context(|| format!("no node {name}"))?;
+        self.nodes[place].speaker = self.speaker(name, &self.nodes[place].host)?;
+        Ok(())
+    }
+
+    /// The interface of a node.
+    pub fn mac(&self, name: &str) -> Result<MacAddr> {
+        Ok(self.node(name)?.mac)
+    }
+
+    /// Stops a node's speaker in good order.
+    pub fn stop(&self, name: &str) -> Result<()> {
+        self.node(name)?.speaker.signal(Signal::SIGTERM)
     }
 
     /// Kills a node's speaker.
@@ -347,6 +412,11 @@ impl Scene {
         let line = text.lines().find(|l| l.split([' ', '{']).next() == Some(name));
         let value = line.and_then(|l| l.rsplit(' ').next()?.parse().ok());
         value.with_context(|| format!("{}: no {name}", node.name))
+    }
+
+    /// The same, by the node's name.
+    pub fn count(&self, name: &str, metric: &str) -> Result<u64> {
+        self.metric(self.node(name)?, metric)
     }
 
     /// Until the numbers of all nodes but one make this sum.

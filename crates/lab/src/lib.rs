@@ -20,6 +20,7 @@ pub mod demo_k8s;
 pub mod faults;
 pub mod host;
 pub mod image;
+pub mod keepalived;
 pub mod kube;
 pub mod kubelet;
 pub mod oxelb;

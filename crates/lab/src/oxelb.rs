@@ -68,7 +68,7 @@ pub fn controller(source: &Source) -> Result<Command> {
     Ok(command)
 }
 
-/// `oxelb speaker` of this node, for layer2; `state` is its folder on the node's disk.
+/// `oxelb speaker` of this node, for layer2 and vip; `state` is its folder on the node's disk.
 pub fn speaker(source: &Source, node: &str, state: &Path) -> Result<Command> {
     let mut command = Command::new(binary()?);
     command
@@ -76,6 +76,6 @@ pub fn speaker(source: &Source, node: &str, state: &Path) -> Result<Command> {
         .arg(source.flag())
         .arg(format!("--node-name={node}"))
         .arg(format!("--state-dir={}", state.display()))
-        .args(["--enable-layer2=true", "--metrics-addr=127.0.0.1:50053"]);
+        .args(["--enable-layer2=true", "--enable-keepalived-vip=true", "--metrics-addr=127.0.0.1:50053"]);
     Ok(command)
 }

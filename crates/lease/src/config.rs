@@ -30,6 +30,8 @@ pub struct Config {
     pub unable: BTreeSet<IpAddr>,
     /// The interfaces from which this node answers; of more than eight the first.
     pub macs: BTreeSet<MacAddr>,
+    /// The addresses from which this node says by VRRP what it owns.
+    pub advertises: BTreeSet<IpAddr>,
     /// Addresses that went over to another domain: nobody is granted them here any more. See [`View::left`].
     ///
     /// [`View::left`]: crate::View::left

@@ -16,7 +16,7 @@ pub const MAX_FRAGMENTS: u16 = 1024;
 pub const MAX_MACS: usize = 8;
 
 /// How many sets of addresses a statement has.
-pub const SETS: usize = 5;
+pub const SETS: usize = 6;
 
 /// Names a statement: 64 bits of SHA-256. Zero stands for "none known".
 pub type Digest = u64;
@@ -37,17 +37,26 @@ pub struct Statement {
     pub reached: BTreeSet<IpAddr>,
     /// The addresses of others for which nobody or somebody else answers when it asks.
     pub doubted: BTreeSet<IpAddr>,
+    /// The addresses from which it says by VRRP what it owns.
+    pub advertises: BTreeSet<IpAddr>,
     /// The interfaces from which it answers, at most [`MAX_MACS`].
     pub macs: BTreeSet<MacAddr>,
 }
 
 impl Statement {
     fn sets(&self) -> [&BTreeSet<IpAddr>; SETS] {
-        [&self.owned, &self.unable, &self.silent, &self.reached, &self.doubted]
+        [&self.owned, &self.unable, &self.silent, &self.reached, &self.doubted, &self.advertises]
     }
 
     fn sets_mut(&mut self) -> [&mut BTreeSet<IpAddr>; SETS] {
-        [&mut self.owned, &mut self.unable, &mut self.silent, &mut self.reached, &mut self.doubted]
+        [
+            &mut self.owned,
+            &mut self.unable,
+            &mut self.silent,
+            &mut self.reached,
+            &mut self.doubted,
+            &mut self.advertises,
+        ]
     }
 
     /// The digest that names it.
@@ -182,8 +191,10 @@ mod tests {
         for ((v4, v6), room) in [578, ROOM].iter().flat_map(|room| sizes.iter().map(move |s| (*s, *room))) {
             let (unable, silent) = (addresses(v4 / 2, v6 / 3), addresses(v4 / 4, v6 / 5));
             let (reached, doubted) = (addresses(v4 / 5, v6 / 6), addresses(v4 / 6, v6 / 7));
+            let advertises = addresses(v4.min(2), v6.min(2));
             let macs = (0..v4.min(8) as u8).map(|n| MacAddr([2, 0, 0, 0, 0, n])).collect();
-            let statement = Statement { owned: addresses(v4, v6), unable, silent, reached, doubted, macs };
+            let owned = addresses(v4, v6);
+            let statement = Statement { owned, unable, silent, reached, doubted, advertises, macs };
             let out = Outgoing::new(&statement, room);
             let size = |p: &Part| p.sets.iter().flatten().map(octets).sum::<usize>() + p.macs.len() * 6;
             assert!(out.parts.iter().all(|p| size(p) <= room));

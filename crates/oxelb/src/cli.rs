@@ -134,7 +134,7 @@ pub struct Speaker {
     /// Announce pools with protocol layer2.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set)]
     pub enable_layer2: bool,
-    /// Accepted; protocol vip is not there yet, and pools that have it are named in the node's Speaker.
+    /// Announce pools with protocol vip, by VRRP of our own: there is no keepalived.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set)]
     pub enable_keepalived_vip: bool,
     /// Where heartbeats are received; the default takes IPv4 and IPv6.

@@ -69,7 +69,7 @@ fn names_and_labels_are_openelbs() {
     assert_eq!(service["ports"], json!([{"name": "https-webhook", "port": 443, "targetPort": "webhook"}]));
     let (_, speaker) = pod("DaemonSet", "openelb-speaker");
     let arguments = speaker["args"].to_string();
-    assert!(arguments.contains("--enable-layer2=true") && arguments.contains("--enable-keepalived-vip=false"));
+    assert!(arguments.contains("--enable-layer2=true") && arguments.contains("--enable-keepalived-vip=true"));
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub use reason::{NoCandidate, Note};
 pub use world::{World, part_of};
 
 use api::pool::{Failover, Interface, Partition};
-use api::{Family, Node, Pool, Protocol, Service, ServiceKey};
+use api::{Family, Node, Pool, Protocol, Service, ServiceKey, Vrrp};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -72,6 +72,8 @@ pub struct Announcement {
     pub services: Vec<ServiceKey>,
     /// The nodes that may announce it.
     pub candidates: Arc<BTreeSet<String>>,
+    /// Of an address for vip the id under which it moves together with others; `None` while it has none.
+    pub router: Option<u8>,
     /// Why no node may; set exactly when there is no candidate.
     pub none_because: Option<Box<NoCandidate>>,
 }
@@ -89,6 +91,8 @@ pub struct OfPool {
     pub failover: Failover,
     /// What happens to them without a majority of acceptors.
     pub partition: Partition,
+    /// How owners say so by VRRP, with protocol vip.
+    pub vrrp: Option<Arc<Vrrp>>,
 }
 
 /// Computes the plan.
@@ -128,10 +132,12 @@ pub fn plan(world: &World) -> Plan {
         let of_pool = || {
             let (name, interface) = (pool.name.clone(), pool.interface.clone());
             let (protocol, failover, partition) = (pool.protocol, pool.failover, pool.partition);
-            Arc::new(OfPool { name, protocol, interface, failover, partition })
+            let vrrp = (protocol == Protocol::Vip).then(|| Arc::new(pool.vrrp.clone()));
+            Arc::new(OfPool { name, protocol, interface, failover, partition, vrrp })
         };
+        let router = pool.routers.get(&address).copied();
         let (pool, services) = (pools.entry(&pool.name).or_insert_with(of_pool).clone(), keys.collect());
-        announcements.push((address, Announcement { pool, services, candidates, none_because }));
+        announcements.push((address, Announcement { pool, services, candidates, router, none_because }));
     }
     // At once, for a map that is filled in order piece by piece is half empty.
     plan.addresses = announcements.into_iter().collect();

@@ -30,6 +30,12 @@ pub struct Facts {
     pub probed: BTreeMap<IpAddr, Probed>,
     /// Gateways that do not answer this node.
     pub silent_gateways: BTreeSet<(IfIndex, IpAddr)>,
+    /// Ids of virtual routers that a stranger uses too.
+    pub foreign_routers: BTreeSet<Foreign>,
+    /// Ids of the virtual routers of which this node advertises that it is master.
+    pub advertised: BTreeSet<u8>,
+    /// Addresses that should be on an interface of this node and are not, and why.
+    pub not_put: BTreeMap<IpAddr, String>,
     /// Frames that were not sent because the lease of their address was over at that moment.
     pub withheld: u64,
     /// The kernel lets nothing leave for an address whose lease is over.
@@ -71,4 +77,15 @@ pub struct Conflict {
     pub node: Option<String>,
     /// When.
     pub at: Tick,
+}
+
+/// A VRRP master that is none of our speakers, with an id of ours.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Foreign {
+    /// The id.
+    pub id: u8,
+    /// The pool that has it.
+    pub pool: String,
+    /// The primary address of the stranger.
+    pub from: IpAddr,
 }

@@ -1,12 +1,12 @@
 //! What the agent wants of the shell.
 
 use crate::Options;
-use api::Protocol;
+use api::Vrrp;
 use api::pool::{Failover, Interface};
 use lease::{Epoch, Partition, Preset};
-use plan::Plan;
+use plan::{OfPool, Plan};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 /// An order to the shell.
@@ -37,8 +37,28 @@ pub struct Intent {
     pub acceptors: Epoch,
     /// How many addresses nodes are to own in relation to others, where it is not 100.
     pub weights: BTreeMap<String, u32>,
-    /// The addresses of the cluster that are announced by layer2.
+    /// The addresses of the cluster that are announced by layer2 or vip.
     pub addresses: BTreeMap<IpAddr, Wanted>,
+    /// Those of vip that move together.
+    pub units: BTreeMap<IpAddr, Unit>,
+}
+
+/// Addresses of vip that move together. The lease knows them by one address that no Service has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unit {
+    /// Their id of VRRP, 1 to 255.
+    pub id: u8,
+    /// The addresses, at least one and all of one family.
+    pub members: BTreeSet<IpAddr>,
+    /// Their pool, and where to announce them.
+    pub place: Arc<Place>,
+    /// The nodes that may own them all.
+    pub candidates: Arc<BTreeSet<String>>,
+}
+
+/// What the lease calls the addresses with this id, inside the prefix that is discarded everywhere (RFC 6666).
+fn unit_of(id: u8, ipv6: bool) -> IpAddr {
+    Ipv6Addr::new(0x0100, 0, 0, 0, 0, 0, u16::from(ipv6), id.into()).into()
 }
 
 /// One address that some node is to own.
@@ -48,6 +68,8 @@ pub struct Wanted {
     pub place: Arc<Place>,
     /// The nodes that may own it.
     pub candidates: Arc<BTreeSet<String>>,
+    /// What the lease knows it by: itself, or one of the [`Unit`]s.
+    pub unit: IpAddr,
 }
 
 /// Where the addresses of a pool are announced.
@@ -61,6 +83,8 @@ pub struct Place {
     pub preset: Preset,
     /// What happens to them without a majority of acceptors.
     pub partition: Partition,
+    /// How owners say so by VRRP, with protocol vip.
+    pub vrrp: Option<Arc<Vrrp>>,
 }
 
 impl Intent {
@@ -74,29 +98,53 @@ impl Intent {
                 intent.peers.insert(node.clone(), SocketAddr::new(*ip, options.bind.port()));
             }
         }
-        if options.layer2 {
-            let mut places: BTreeMap<&str, Arc<Place>> = BTreeMap::new();
-            let of_layer2 = plan.addresses.iter().filter(|(_, a)| a.pool.protocol == Protocol::Layer2);
-            let wanted = of_layer2.filter_map(|(address, a)| {
-                let interface = a.pool.interface.as_ref()?;
-                let place = || {
-                    let preset = match a.pool.failover {
-                        Failover::Fast => Preset::Fast,
-                        Failover::Normal => Preset::Normal,
-                        Failover::Relaxed => Preset::Relaxed,
-                    };
-                    let partition = match a.pool.partition {
-                        api::pool::Partition::Available => Partition::Available,
-                        api::pool::Partition::SingleOwner => Partition::SingleOwner,
-                    };
-                    let (pool, interface) = (a.pool.name.clone(), interface.clone());
-                    Arc::new(Place { pool, interface, preset, partition })
-                };
-                let place = places.entry(&a.pool.name).or_insert_with(place).clone();
-                Some((*address, Wanted { place, candidates: a.candidates.clone() }))
-            });
-            intent.addresses = wanted.collect();
+        let mut places: BTreeMap<&str, Arc<Place>> = BTreeMap::new();
+        for (address, a) in plan.addresses.iter().filter(|(_, a)| options.owns(a.pool.protocol)) {
+            let Some(interface) = &a.pool.interface else { continue };
+            let place = places.entry(&a.pool.name).or_insert_with(|| Arc::new(place(&a.pool, interface))).clone();
+            let candidates = a.candidates.clone();
+            let unit = match (&place.vrrp, a.router) {
+                (None, _) => *address,
+                (Some(_), Some(id)) => unit_of(id, address.is_ipv6()),
+                // The controller has not given it an id yet.
+                (Some(_), None) => continue,
+            };
+            if let (Some(_), Some(id)) = (&place.vrrp, a.router) {
+                let unit = intent.units.entry(unit).or_insert_with(|| {
+                    let (place, candidates) = (place.clone(), candidates.clone());
+                    Unit { id, members: BTreeSet::new(), place, candidates }
+                });
+                unit.members.insert(*address);
+                if *unit.candidates != *candidates {
+                    unit.candidates = Arc::new(unit.candidates.intersection(&candidates).cloned().collect());
+                }
+            }
+            intent.addresses.insert(*address, Wanted { place, candidates, unit });
         }
         intent
     }
+
+    /// What the lease knows an address by.
+    pub fn unit(&self, address: IpAddr) -> IpAddr {
+        self.addresses.get(&address).map_or(address, |wanted| wanted.unit)
+    }
+
+    /// The addresses that the lease knows by this one.
+    pub fn members(&self, unit: IpAddr) -> Vec<IpAddr> {
+        self.units.get(&unit).map_or_else(|| vec![unit], |unit| unit.members.iter().copied().collect())
+    }
+}
+
+fn place(pool: &OfPool, interface: &Interface) -> Place {
+    let preset = match pool.failover {
+        Failover::Fast => Preset::Fast,
+        Failover::Normal => Preset::Normal,
+        Failover::Relaxed => Preset::Relaxed,
+    };
+    let partition = match pool.partition {
+        api::pool::Partition::Available => Partition::Available,
+        api::pool::Partition::SingleOwner => Partition::SingleOwner,
+    };
+    let (pool, interface, vrrp) = (pool.name.clone(), interface.clone(), pool.vrrp.clone());
+    Place { pool, interface, preset, partition, vrrp }
 }

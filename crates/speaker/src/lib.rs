@@ -26,6 +26,7 @@ mod warnings;
 
 pub use self::bgp::ask;
 
+use api::Protocol;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -44,6 +45,8 @@ pub struct Options {
     pub secret: Option<Vec<u8>>,
     /// Announce pools with protocol layer2.
     pub layer2: bool,
+    /// Announce pools with protocol vip.
+    pub vip: bool,
     /// The port that `gobgp -p` names: under it, and on this machine only, it is answered. `None` answers nobody.
     pub control: Option<u16>,
     /// Where metrics and probes are served; `None` serves none.
@@ -51,6 +54,17 @@ pub struct Options {
     /// Where the last snapshot is kept, so that a restart needs no API server, and the epoch that this node confirmed;
     /// `None` keeps neither.
     pub state: Option<PathBuf>,
+}
+
+impl Options {
+    /// Addresses of this protocol have one owner, and this node may be it.
+    fn owns(&self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Layer2 => self.layer2,
+            Protocol::Vip => self.vip,
+            Protocol::Bgp => false,
+        }
+    }
 }
 
 /// Why a speaker ended.

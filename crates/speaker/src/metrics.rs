@@ -162,6 +162,12 @@ fn text(facts: &Facts, bgp: &bgp::Facts, node: &str) -> String {
         ("oxelb_probes_unanswered", "Addresses of other nodes that nobody answered for when asked", unanswered),
         ("oxelb_probes_foreign", "Addresses of other nodes that a stranger answered for when asked", foreign),
         ("oxelb_gateways_silent", "Gateways that do not answer this node", facts.silent_gateways.len()),
+        (
+            "oxelb_vrrp_masters",
+            "Virtual routers of which this node advertises that it is master",
+            facts.advertised.len(),
+        ),
+        ("oxelb_vrrp_ids_taken", "Ids of ours with which a stranger advertises too", facts.foreign_routers.len()),
         ("oxelb_probes_doubled", "Addresses of other nodes that several hosts answered for when asked", doubled),
         ("oxelb_addresses_without_majority", "Addresses owned although no majority of acceptors is heard", without),
         (

@@ -18,7 +18,7 @@ pub(crate) struct Status {
     alive: Option<Condition>,
     /// The last moves, with when they were by the engine's clock.
     moves: Vec<(Tick, SpeakerMove)>,
-    layer2: bool,
+    owns: bool,
     node: String,
 }
 
@@ -51,7 +51,7 @@ impl Status {
             since: BTreeMap::new(),
             alive: None,
             moves: Vec::new(),
-            layer2: options.layer2,
+            owns: options.layer2 || options.vip,
             node: options.node.clone(),
         }
     }
@@ -108,7 +108,7 @@ impl Status {
             })
             .collect();
         let links = facts.table.links.iter().filter(|(_, link)| !link.loopback);
-        let alive = match (running, facts.view.ready, self.layer2) {
+        let alive = match (running, facts.view.ready, self.owns) {
             (false, ..) => Condition::new("Alive", false, "Stopped", "the speaker was stopped in good order"),
             (true, false, _) => {
                 Condition::new("Alive", false, "Silent", "started; as an acceptor it is silent for 3 s at first")
@@ -117,7 +117,7 @@ impl Status {
                 "Alive",
                 true,
                 "Running",
-                "the speaker runs; layer2 is switched off (--enable-layer2=false)",
+                "the speaker runs; layer2 and vip are switched off (--enable-layer2=false)",
             ),
             (true, true, true) => Condition::new("Alive", true, "Running", "the speaker runs"),
         };

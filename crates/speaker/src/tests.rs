@@ -1,6 +1,6 @@
 //! What is pure in the speaker: from a plan to an intent, from facts to warnings and status.
 
-use crate::facts::{Conflict, Facts, Probed};
+use crate::facts::{Conflict, Facts, Foreign, Probed};
 use crate::intent::Intent;
 use crate::status::Status;
 use crate::{Options, warnings};
@@ -9,7 +9,8 @@ use engine::{IfIndex, MacAddr, Tick};
 use lease::{Epoch, Owned, View};
 use plan::World;
 use serde_json::{Value, json};
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 fn options() -> Options {
@@ -20,6 +21,7 @@ fn options() -> Options {
         bind: SocketAddr::from(([0, 0, 0, 0], 7946)),
         secret: None,
         layer2: true,
+        vip: true,
         control: None,
         http: None,
         state: None,
@@ -66,6 +68,64 @@ fn an_intent_holds_the_addresses_of_layer2_and_the_other_nodes() {
     assert_eq!(intent.addresses.keys().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.100"]);
     let peers: Vec<_> = intent.peers.iter().map(|(n, a)| format!("{n} {a}")).collect();
     assert_eq!(peers, ["n2 10.0.0.2:7946"], "not this node, and an address of the family that is listened on");
+}
+
+fn vip_pool(routers: Value) -> Pool {
+    let eip: Eip = serde_json::from_value(json!({
+        "apiVersion": "network.kubesphere.io/v1alpha2", "kind": "Eip", "metadata": {"name": "v"},
+        "spec": {"address": "10.1.0.0/24", "protocol": "vip", "interface": "eth0"},
+        "status": {"virtualRouters": routers}
+    }))
+    .unwrap();
+    Pool::try_from(&eip).unwrap()
+}
+
+#[test]
+fn addresses_of_vip_with_one_id_are_one_to_the_lease_and_those_without_wait() {
+    let mut world = world();
+    world.set_pool(
+        "v",
+        Ok(vip_pool(json!([{"id": 7, "addresses": ["10.1.0.1", "10.1.0.2"]}, {"id": 8, "addresses": ["10.1.0.3"]}]))),
+    );
+    for n in 1..=4 {
+        world.set_service(service(&format!("v{n}"), &format!("10.1.0.{n}")));
+    }
+    let intent = Intent::new(&plan::plan(&world), vec![], Epoch::default(), &options());
+    let ips = |last: &[u8]| last.iter().map(|n| IpAddr::from([10, 1, 0, *n])).collect::<Vec<_>>();
+    let units: Vec<_> = intent.units.iter().map(|(key, unit)| (*key, unit.id)).collect();
+    assert_eq!(units.iter().map(|(_, id)| *id).collect::<Vec<_>>(), [7, 8]);
+    assert_eq!(intent.members(units[0].0), ips(&[1, 2]));
+    assert_eq!((intent.unit(ips(&[2])[0]), intent.unit(ips(&[3])[0])), (units[0].0, units[1].0));
+    assert!(!intent.addresses.contains_key(&ips(&[4])[0]), "it has no id yet");
+    let of_layer2 = "10.0.0.100".parse().unwrap();
+    assert_eq!((intent.unit(of_layer2), intent.members(of_layer2)), (of_layer2, vec![of_layer2]));
+}
+
+#[test]
+fn what_keeps_vip_from_being_whole_is_named_while_the_pool_is_used() {
+    let mut world = world();
+    let pool = vip_pool(json!([{"id": 7, "addresses": ["10.1.0.1"]}]));
+    world.set_pool("v", Ok(pool.clone()));
+    let mut facts = Facts::default();
+    facts.foreign_routers.insert(Foreign { id: 7, pool: "v".into(), from: "10.1.0.99".parse().unwrap() });
+    facts.not_put.insert("10.1.0.1".parse().unwrap(), "because".to_owned());
+    let find = |world: &World, facts: &Facts, options: &Options| {
+        let found = warnings::find(std::slice::from_ref(&pool), &plan::plan(world), facts, options, None);
+        found.into_iter().map(|w| (w.reason, w.subject.unwrap_or_default())).collect::<BTreeSet<_>>()
+    };
+    let named = |found: &BTreeSet<(String, String)>, reason: &str, subject: &str| {
+        found.contains(&(reason.to_owned(), subject.to_owned()))
+    };
+    assert!(!named(&find(&world, &facts, &options()), "NotFenced", ""), "nobody uses the pool");
+    world.set_service(service("v", "10.1.0.1"));
+    let found = find(&world, &facts, &options());
+    assert!(named(&found, "NotFenced", "") && named(&found, "RouterIdTaken", "7"), "{found:?}");
+    assert!(named(&found, "NotOnInterface", "10.1.0.1"), "{found:?}");
+    facts.fenced = true;
+    assert!(!named(&find(&world, &facts, &options()), "NotFenced", ""));
+    let off = Options { vip: false, ..options() };
+    let found = find(&world, &facts, &off);
+    assert!(named(&found, "NoSpeaker", "") && !named(&found, "RouterIdTaken", "7"), "{found:?}");
 }
 
 #[test]

@@ -33,13 +33,11 @@ pub(crate) fn find(
             Protocol::Layer2 => "layer2",
             Protocol::Vip => "vip",
         };
-        if pool.protocol != Protocol::Layer2 || !options.layer2 {
+        if !options.owns(pool.protocol) {
             let mend = match pool.protocol {
                 Protocol::Layer2 => Some("start the speaker with --enable-layer2=true"),
+                Protocol::Vip => Some("start the speaker with --enable-keepalived-vip=true"),
                 Protocol::Bgp => no_bgp,
-                Protocol::Vip => Some(
-                    "this version does not announce it: change spec.protocol, or stay on the version that you have",
-                ),
             };
             if let Some(mend) = mend.filter(|_| used) {
                 let message = format!("no registered speaker:[{protocol}] eip:[{}]; {mend}", pool.name);
@@ -49,6 +47,7 @@ pub(crate) fn find(
         }
         if concerns(pool, plan, options) {
             found.extend(of_layer2(pool, facts, routes.as_ref()));
+            found.extend(of_vip(pool, used, facts));
         }
     }
     let lasts = |since: &Tick| facts.now.since(*since) < TROUBLE_LASTS;
@@ -141,7 +140,7 @@ fn of_acceptors(plan: &Plan, facts: &Facts, options: &Options) -> Vec<Warning> {
         );
         found.push(warning("HearsNobody", None, message));
     }
-    if view.members.is_empty() && options.layer2 {
+    if view.members.is_empty() && (options.layer2 || options.vip) {
         let message = format!(
             "no acceptors are named, so no node owns an address: the controller names them in the ConfigMap {}; in a folder without a controller, write it",
             api::keys::OWNERSHIP
@@ -182,6 +181,30 @@ fn about(subject: impl ToString, reason: &str, pool: Option<&str>, message: Stri
 fn concerns(pool: &Pool, plan: &Plan, options: &Options) -> bool {
     let mut announcements = plan.addresses.values().filter(|a| a.pool.name == pool.name).peekable();
     announcements.peek().is_none() || announcements.any(|a| a.candidates.contains(&options.node))
+}
+
+/// What is wrong with addresses on interfaces, and with ids of VRRP.
+fn of_vip(pool: &Pool, used: bool, facts: &Facts) -> Vec<Warning> {
+    let mut found = Vec::new();
+    if pool.protocol != Protocol::Vip || !used {
+        return found;
+    }
+    if !facts.fenced {
+        let message = "the addresses are announced and answered for, but are not put on the interface: the kernel would answer for them when this speaker is dead; give it the capabilities NET_ADMIN and BPF, on Linux 5.8 or newer";
+        found.push(warning("NotFenced", Some(&pool.name), message.to_owned()));
+    }
+    for (address, why) in facts.not_put.iter().filter(|(ip, _)| pool.addresses.contains(**ip)) {
+        let message = format!("{address} is announced and answered for, but is not on the interface: {why}");
+        found.push(about(address, "NotOnInterface", Some(&pool.name), message));
+    }
+    for foreign in facts.foreign_routers.iter().filter(|f| f.pool == pool.name) {
+        let (id, from) = (foreign.id, foreign.from);
+        let message = format!(
+            "{from} is master of a virtual router with id {id} too and is none of our speakers: its addresses get another id, if spec.vrrp.routerId leaves one"
+        );
+        found.push(about(id, "RouterIdTaken", Some(&pool.name), message));
+    }
+    found
 }
 
 fn of_layer2(pool: &Pool, facts: &Facts, routes: Option<&Routes>) -> Vec<Warning> {

@@ -18,7 +18,8 @@ use crate::metrics::PoolCounts;
 use crate::pools::{Known, READY};
 use crate::queue::Queue;
 use crate::strangers::Strangers;
-use api::{Condition, Eip, Pool, Service, ServiceKey, keys};
+use crate::virtual_routers::VirtualRouters;
+use api::{Condition, Eip, Pool, Protocol, Service, ServiceKey, keys};
 use engine::Tick;
 use ipam::{Decision, Ipam};
 use source::{Change, Event, Object, ObjectRef, Write};
@@ -57,6 +58,7 @@ pub struct Planner {
     nodes: BTreeMap<String, Vec<IpAddr>>,
     reports: Reports,
     strangers: Strangers,
+    virtual_routers: VirtualRouters,
     departed: Departed,
     memberlist: Memberlist,
     acceptors: Acceptors,
@@ -179,6 +181,7 @@ impl Default for Planner {
             nodes: BTreeMap::new(),
             reports: Reports::default(),
             strangers: Strangers::default(),
+            virtual_routers: VirtualRouters::default(),
             departed: Departed::default(),
             memberlist: Memberlist::Missing,
             acceptors: Acceptors::default(),
@@ -268,6 +271,7 @@ impl Planner {
                     return;
                 }
                 self.replace_taken(now);
+                self.virtual_routers.avoid(self.reports.taken_ids());
                 self.all_pools_changed();
             }
             Object::Memberlist(_) => self.memberlist = Memberlist::There,
@@ -287,6 +291,7 @@ impl Planner {
         match reference {
             ObjectRef::Pool(name) => {
                 self.ipam.remove_pool(&name);
+                self.virtual_routers.remove(&name);
                 self.world.remove_pool(&name);
                 self.pools.remove(&name);
                 self.pool_turns.remove(&name);
@@ -331,6 +336,10 @@ impl Planner {
         // that was deleted and made again, while its address has been given to another.
         let by_oxelb = eip.status.iter().flat_map(|s| &s.conditions).any(|c| c.type_ == READY);
         let recorded = Pool::try_from(&*eip);
+        if let Ok(Pool { protocol: Protocol::Vip, .. }) = &recorded {
+            let status = eip.status.as_ref().map(|s| s.virtual_routers.as_slice()).unwrap_or_default();
+            self.virtual_routers.read(&name, status);
+        }
         let known = Known::new(eip);
         let same = self.pools.get(&name).is_some_and(|before| before.pool == known.pool);
         if !same {

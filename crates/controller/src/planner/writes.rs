@@ -1,11 +1,14 @@
 //! Which write is next, and what comes of it.
 
 use super::{EVENTS, Job, LOW, Memberlist, PAUSE, POOL, Planner, PoolTurn, REFUSED, ServiceTicket, Ticket};
-use crate::pools::{self, READY};
-use api::{Condition, EipStatus, ServiceKey, keys};
+use crate::pools::{self, HEALTHY, READY};
+use crate::virtual_routers::Wanted;
+use api::{Condition, EipStatus, Protocol, ServiceKey, keys};
 use engine::Tick;
 use ipam::Decision;
 use source::{ObjectRef, ServicePatch, Write, WriteError};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 use tracing::{debug, info, warn};
 
@@ -129,9 +132,10 @@ impl Planner {
             if self.refused.contains_key(&Job::Pool(name.clone())) {
                 continue;
             }
-            let Some(status) = pools::status(&name, &self.pools, self.ipam.report(&name), &self.reports) else {
+            let Some(mut status) = pools::status(&name, &self.pools, self.ipam.report(&name), &self.reports) else {
                 continue;
             };
+            self.number_routers(&name, &mut status);
             let Some(known) = self.pools.get(&name) else { continue };
             let before = known.eip.status.clone().unwrap_or_default();
             if same_status(&status, &before) {
@@ -144,6 +148,35 @@ impl Planner {
                 turn.not_before = now + pause;
             }
             return Some((Ticket::Pool(name.clone()), Write::PoolStatus { name, status: Box::new(status) }));
+        }
+    }
+
+    /// Gives the addresses of a pool for vip their ids.
+    fn number_routers(&mut self, name: &str, status: &mut EipStatus) {
+        let Some(Ok(pool)) = self.pools.get(name).map(|known| &known.pool) else { return };
+        if pool.protocol != Protocol::Vip {
+            self.virtual_routers.remove(name);
+            status.virtual_routers.clear();
+            return;
+        }
+        let used: BTreeSet<IpAddr> = status.used.keys().filter_map(|a| a.parse().ok()).collect();
+        let local = self.world.services().filter(|s| s.served && s.local).flat_map(|s| s.ingress.iter().copied());
+        let alone = local.filter(|ip| used.contains(ip)).collect();
+        let (routers, left) =
+            self.virtual_routers.assign(&Wanted { pool: name, ids: pool.vrrp.ids.clone(), used, alone });
+        status.virtual_routers = routers;
+        if let Some(first) = left.first() {
+            let message = format!(
+                "no id of VRRP is left for {first} ({} addresses in all), which is not announced; let spec.vrrp.routerId of the pool be a wider range",
+                left.len()
+            );
+            let healthy = status.conditions.iter_mut().filter(|c| c.type_ == HEALTHY);
+            healthy.for_each(|c| {
+                *c = Condition {
+                    observed_generation: c.observed_generation,
+                    ..Condition::new(HEALTHY, false, "NoRouterId", message.clone())
+                }
+            });
         }
     }
 

@@ -8,7 +8,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use crate::client;
 use crate::cluster::DEVICE;
 use crate::faults::{Fault, Outcome, Scene};
 use crate::host::Lab;
+use crate::keepalived::{self, Instance};
 use crate::oxelb;
 use crate::process::require;
 use crate::sandbox::Sandbox;
@@ -110,7 +110,7 @@ pub fn run(sandbox: &Sandbox, options: &Options) -> Result<()> {
         let mut outcomes = Vec::new();
         for _ in 0..options.runs.div_ceil(2) {
             let lab = Lab::new(sandbox, &format!("keepalived.{n}.{}", outcomes.len()))?;
-            outcomes.push(keepalived(&lab, interval)?);
+            outcomes.push(pair_of_keepalived(&lab, interval)?);
         }
         locked(&times).insert((name, CABLE), outcomes);
     }
@@ -172,7 +172,7 @@ fn starved(sandbox: &Sandbox, minutes: u64) -> Result<Calm> {
 }
 
 /// A pair of keepalived, whose master's cable is pulled.
-fn keepalived(lab: &Lab, interval: &str) -> Result<Outcome> {
+fn pair_of_keepalived(lab: &Lab, interval: &str) -> Result<Outcome> {
     let lan = lab.switch("lan")?;
     let counter = lab.host("counter")?;
     lan.plug(&counter, "eth0", &[&format!("{COUNTER}/22")])?;
@@ -180,20 +180,9 @@ fn keepalived(lab: &Lab, interval: &str) -> Result<Outcome> {
     for (number, priority) in [(1, 150), (2, 100)] {
         let host = lab.host(&format!("n{number}"))?;
         lan.plug(&host, DEVICE, &[&format!("192.168.0.{}/22", 10 + number)])?;
-        let folder = lab.folder(&format!("keepalived.{number}"))?;
-        let conf = folder.join("keepalived.conf");
-        fs::write(
-            &conf,
-            format!(
-                "global_defs {{ vrrp_version 3 }}\nvrrp_instance one {{\n  state BACKUP\n  interface {DEVICE}\n  \
-                 virtual_router_id 51\n  priority {priority}\n  advert_int {interval}\n  \
-                 virtual_ipaddress {{ {ADDRESS}/32 dev {DEVICE} }}\n}}\n"
-            ),
-        )?;
-        let mut command = Command::new("keepalived");
-        command.args(["-n", "-P", "-l", "-f"]).arg(&conf).arg("-p").arg(folder.join("pid"));
-        command.arg("-r").arg(folder.join("vrrp.pid"));
-        let process = host.spawn("keepalived", command)?;
+        let address = format!("{ADDRESS}/32");
+        let instance = Instance { interval, ..Instance::new(51, priority, &address) };
+        let process = keepalived::start(lab, &host, instance)?;
         pair.push((host, process));
     }
     let first = pair[0].0.mac(DEVICE)?;

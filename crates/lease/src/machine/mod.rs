@@ -185,8 +185,9 @@ impl Lease {
         let candidate = |a: &IpAddr| config.addresses.get(a).is_some_and(|c| c.candidates.contains(&config.node));
         let unable: BTreeSet<IpAddr> = config.unable.iter().copied().filter(candidate).collect();
         let macs: BTreeSet<MacAddr> = config.macs.iter().take(MAX_MACS).copied().collect();
-        self.changed |= self.own.unable != unable || self.own.macs != macs;
-        (self.own.unable, self.own.macs) = (unable, macs);
+        let advertises = config.advertises.clone();
+        self.changed |= (&self.own.unable, &self.own.macs, &self.own.advertises) != (&unable, &macs, &advertises);
+        (self.own.unable, self.own.macs, self.own.advertises) = (unable, macs, advertises);
         self.may_own.clear();
         for node in config.addresses.values().flat_map(|a| a.candidates.iter()) {
             match self.may_own.get_mut(node) {

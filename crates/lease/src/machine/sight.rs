@@ -65,6 +65,11 @@ impl Lease {
         self.peers.get(node).map(|p| p.says.macs.clone()).unwrap_or_default()
     }
 
+    /// The addresses from which the other speakers say by VRRP what they own.
+    pub fn advertisers(&self) -> BTreeSet<IpAddr> {
+        self.peers.values().flat_map(|p| p.says.advertises.iter().copied()).collect()
+    }
+
     /// The speaker that says that it answers from this interface.
     pub fn node_with(&self, mac: MacAddr) -> Option<&str> {
         self.peers.iter().find(|(_, p)| p.says.macs.contains(&mac)).map(|(node, _)| node.as_str())

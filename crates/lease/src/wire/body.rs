@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  0 nothing
-//!  1 part      index:2 count:2 owned:list unable:list silent:list reached:list doubted:list count:1 mac:6*
+//!  1 part      index:2 count:2 owned:list unable:list silent:list reached:list doubted:list
+//!                  advertises:list count:1 mac:6*
 //!  2 ask       epoch:16 preset:1 whole:1 list
 //!  3 renew     epoch:16 preset:1 digest:16
 //!  4 release   to:1+n list                          an empty name for nobody

@@ -33,6 +33,18 @@ impl Fencing {
         self.fence.is_some()
     }
 
+    /// Takes it away, with all that it guarded given up.
+    pub(super) fn lift(&mut self) {
+        self.tell(|fence| fence.guard(&std::collections::BTreeSet::new()));
+    }
+
+    /// An interface went away and may be back: it has to be guarded anew.
+    pub(super) fn forget(&mut self, on: engine::IfIndex) {
+        if let Some(fence) = &mut self.fence {
+            fence.forget(on);
+        }
+    }
+
     fn tell(&mut self, what: impl FnOnce(&mut net::Fence) -> Result<(), net::Error>) {
         let Some(fence) = &mut self.fence else { return };
         if let Err(error) = what(fence) {
@@ -68,7 +80,9 @@ impl Shell {
         }
         let mut ends: BTreeMap<Preset, Tick> = BTreeMap::new();
         for ip in self.facts.owned.keys() {
-            if let (Some(wanted), Some(until)) = (self.intent.addresses.get(ip), self.lease.until(*ip)) {
+            if let (Some(wanted), Some(until)) =
+                (self.intent.addresses.get(ip), self.lease.until(self.intent.unit(*ip)))
+            {
                 let first = ends.entry(wanted.place.preset).or_insert(until);
                 *first = until.min(*first);
             }

@@ -15,21 +15,25 @@ impl Shell {
             match change {
                 net::Change::Gateway { on } => self.l2.handle(now, l2::Input::Gateway { on: *on }),
                 net::Change::Link(on) => drop(touched.insert(*on)),
+                net::Change::Ours => self.renew_put_soon(now),
                 net::Change::Addresses(_) | net::Change::Routes => {}
             }
         }
-        if !changes.is_empty() {
+        if changes.iter().any(|change| *change != net::Change::Ours) {
             // A link may have been down or away for a moment between two reads: then the table looks as before, but
             // the socket and the groups went with it, and switches may have forgotten where addresses are. So what
             // was touched is taken away first, and comes back as new.
             for on in &touched {
                 self.sockets.remove(on);
                 self.groups.forget(*on);
+                self.routers.forget(*on);
+                self.fencing.forget(*on);
             }
             let links = self.links().into_iter().filter(|(on, _)| !touched.contains(on)).collect();
             self.l2.handle(now, l2::Input::Links(links));
             self.l2_effects();
             self.links_changed();
+            self.configure_routers(now);
             self.configure(now);
             self.watch_where(now);
             self.announce_where(now);

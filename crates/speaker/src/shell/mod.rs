@@ -14,7 +14,9 @@
 mod fence;
 mod links;
 mod owning;
+mod put;
 mod questions;
+mod routers;
 mod sight;
 
 use crate::facts::Facts;
@@ -27,7 +29,9 @@ use fence::Fencing;
 use l2::L2;
 use lease::{Epoch, Lease};
 use net::{Groups, Monitor, PacketSocket, Poller, Udp};
+use put::Put;
 use questions::Questions;
+use routers::Routers;
 use sight::Gateways;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -50,6 +54,8 @@ const TOKEN_UDP: u64 = 1;
 const TOKEN_NETLINK: u64 = 2;
 /// Packet sockets have the index of their interface added to this.
 const TOKEN_FRAMES: u64 = 1 << 32;
+/// The same for sockets of VRRP, two for each interface.
+const TOKEN_ROUTERS: u64 = 1 << 48;
 
 /// The agent's end of the shell.
 #[derive(Clone)]
@@ -107,6 +113,8 @@ pub(crate) fn start(options: &Options, facts: watch::Sender<Arc<Facts>>) -> Resu
         resolved: BTreeMap::new(),
         questions: Questions::default(),
         gateways: Gateways::default(),
+        routers: Routers::default(),
+        put: Put::default(),
         unproven: BTreeMap::new(),
         next_self_probe: None,
         facts: Facts { recorded: recorded.unwrap_or_default(), ..Facts::default() },
@@ -156,6 +164,8 @@ struct Shell {
     resolved: BTreeMap<Interface, Result<BTreeSet<IfIndex>, String>>,
     questions: Questions,
     gateways: Gateways,
+    routers: Routers,
+    put: Put,
     /// Owned addresses that are not announced yet, because a stranger may have them; and when to look.
     unproven: BTreeMap<IpAddr, Tick>,
     next_self_probe: Option<Tick>,
@@ -168,18 +178,27 @@ struct Shell {
 
 impl Shell {
     fn run(&mut self) -> Result<(), net::Error> {
+        Put::sweep();
         self.links_changed();
         let mut buffer = [0; FRAME];
         // The goodbyes of a speaker that leaves are several, because packets get lost.
         while !(self.leaving && self.lease.deadline().is_none()) {
             let looks = self.unproven.values().copied().min();
-            let deadline =
-                [self.lease.deadline(), self.l2.deadline(), self.next_self_probe, looks, self.gateways.deadline()];
+            let deadline = [
+                self.lease.deadline(),
+                self.l2.deadline(),
+                self.next_self_probe,
+                looks,
+                self.gateways.deadline(),
+                self.routers.deadline(),
+                self.put.deadline(),
+            ];
             let mut frames_wait = false;
             for token in self.poller.wait(deadline.into_iter().flatten().min())? {
                 match token {
                     TOKEN_UDP => self.heartbeats(&mut buffer),
                     TOKEN_NETLINK => self.kernel_changed()?,
+                    adverts @ TOKEN_ROUTERS.. => self.advertisements(adverts, &mut buffer),
                     frames => frames_wait |= self.frames(IfIndex((frames - TOKEN_FRAMES) as u32), &mut buffer),
                 }
             }
@@ -193,6 +212,8 @@ impl Shell {
             self.look_for_strangers(now);
             self.probe_others(now);
             self.ask_gateways(now);
+            self.run_routers(now);
+            self.renew_put(now);
             // To its questions silence is an answer, so none may wait unread.
             if !frames_wait {
                 self.l2.timeout(now);
@@ -200,6 +221,7 @@ impl Shell {
             self.l2_effects();
             self.report();
         }
+        self.fencing.lift();
         Ok(())
     }
 
@@ -207,9 +229,11 @@ impl Shell {
         let now = net::now();
         match command {
             Command::Apply(intent) => {
-                self.intent = intent;
+                let before = std::mem::replace(&mut self.intent, intent);
+                self.join_units(now, &before);
                 self.facts.commands += 1;
                 self.resolve();
+                self.configure_routers(now);
                 self.configure(now);
                 self.watch_where(now);
                 self.announce_where(now);
@@ -222,6 +246,7 @@ impl Shell {
             Command::Rebalance => self.lease.handle(now, lease::Input::Rebalance),
             Command::Move(moves) => {
                 for (address, to) in moves {
+                    let address = self.intent.unit(address);
                     self.lease.handle(now, lease::Input::Release { address, to });
                 }
             }
@@ -279,7 +304,7 @@ impl Shell {
         self.facts.lost.retain(|ip, _| wanted.contains_key(ip));
         self.facts.now = now;
         self.facts.fenced = self.fencing.stands();
-        self.facts.view = self.lease.view(now);
+        self.facts.view = self.view(now);
         self.facts.counters = self.l2.counters().clone();
         self.out.send_replace(Arc::new(self.facts.clone()));
     }

@@ -3,6 +3,7 @@
 use super::questions::{Gateway, Outcome, Subject, Why};
 use super::{LOOK_AGAIN, SELF_PROBE, Shell};
 use crate::facts::Conflict;
+use crate::intent::{Intent, Place};
 use api::pool::Interface;
 use engine::{Engine, IfIndex, MacAddr, Tick};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,19 +30,26 @@ impl Shell {
             Some((w.place.pool.clone(), self.resolved.get(&w.place.interface)?.as_ref().err()?.clone()))
         };
         self.facts.unresolved = wanted.values().filter_map(unresolved).collect();
-        let address = |w: &crate::intent::Wanted| lease::Address {
-            candidates: w.candidates.clone(),
-            preset: w.place.preset,
-            partition: w.place.partition,
+        let address = |candidates: &Arc<BTreeSet<String>>, place: &Place| lease::Address {
+            candidates: candidates.clone(),
+            preset: place.preset,
+            partition: place.partition,
         };
+        let mut addresses: BTreeMap<IpAddr, lease::Address> = wanted
+            .iter()
+            .filter(|(ip, w)| w.unit == **ip)
+            .map(|(ip, w)| (*ip, address(&w.candidates, &w.place)))
+            .collect();
+        addresses.extend(self.intent.units.iter().map(|(key, u)| (*key, address(&u.candidates, &u.place))));
         let config = lease::Config {
             node: self.node.clone(),
             peers: self.intent.peers.iter().map(|(node, to)| (node.clone(), vec![*to])).collect(),
             keys: self.intent.keys.iter().map(|k| lease::Key::new(k.clone())).collect(),
             epoch: self.intent.acceptors.clone(),
-            addresses: wanted.iter().map(|(ip, w)| (*ip, address(w))).collect(),
-            unable: wanted.iter().filter(|(_, w)| unable(&w.place.interface)).map(|(ip, _)| *ip).collect(),
+            addresses,
+            unable: wanted.values().filter(|w| unable(&w.place.interface)).map(|w| w.unit).collect(),
             macs: self.macs(),
+            advertises: self.routers.sources(),
             elsewhere: BTreeSet::new(),
             weights: self.intent.weights.clone(),
         };
@@ -54,6 +62,36 @@ impl Shell {
         on.filter_map(|on| Some(self.facts.table.links.get(on)?.mac)).collect()
     }
 
+    /// Addresses that join others which this node owns: nobody has used them yet.
+    pub(super) fn join_units(&mut self, now: Tick, before: &Intent) {
+        for (key, unit) in &self.intent.units {
+            if self.lease.owned().contains(key) {
+                let known = before.units.get(key).map(|unit| &unit.members);
+                let new = unit.members.iter().filter(|ip| known.is_none_or(|known| !known.contains(ip)));
+                self.unproven.extend(new.map(|ip| (*ip, now)));
+            }
+        }
+    }
+
+    /// What the lease knows, with the addresses of Services in place of what it knows them by.
+    pub(super) fn view(&self, now: Tick) -> lease::View {
+        let mut view = self.lease.view(now);
+        if self.intent.units.is_empty() {
+            return view;
+        }
+        let members = |unit: IpAddr| self.intent.members(unit);
+        let owners = std::mem::take(&mut view.owners).into_iter();
+        view.owners =
+            owners.flat_map(|(unit, node)| members(unit).into_iter().map(move |ip| (ip, node.clone()))).collect();
+        let owned = std::mem::take(&mut view.owned).into_iter();
+        view.owned = owned.flat_map(|(unit, o)| members(unit).into_iter().map(move |ip| (ip, o.clone()))).collect();
+        let moves = std::mem::take(&mut view.moves).into_iter();
+        let each =
+            moves.flat_map(|m| members(m.address).into_iter().map(move |address| lease::Move { address, ..m.clone() }));
+        view.moves = each.collect();
+        view
+    }
+
     /// Tells `l2` what it hears about, whoever owns it.
     pub(super) fn watch_where(&mut self, now: Tick) {
         let place = |w: &crate::intent::Wanted| self.resolved.get(&w.place.interface)?.as_ref().ok().cloned();
@@ -63,39 +101,53 @@ impl Shell {
 
     /// Tells `l2` what this node answers for, and where.
     pub(super) fn announce_where(&mut self, now: Tick) {
-        let place = |ip| self.resolved.get(&self.intent.addresses.get(ip)?.place.interface)?.as_ref().ok().cloned();
-        let proven = self.lease.owned().iter().filter(|ip| !self.unproven.contains_key(ip));
-        let addresses: BTreeMap<IpAddr, BTreeSet<IfIndex>> = proven.filter_map(|ip| Some((*ip, place(ip)?))).collect();
+        let place =
+            |ip: &IpAddr| self.resolved.get(&self.intent.addresses.get(ip)?.place.interface)?.as_ref().ok().cloned();
+        let owned = self.lease.owned().iter().flat_map(|unit| self.intent.members(*unit));
+        let proven = owned.filter(|ip| !self.unproven.contains_key(ip));
+        let addresses: BTreeMap<IpAddr, BTreeSet<IfIndex>> = proven.filter_map(|ip| Some((ip, place(&ip)?))).collect();
         let name = |on: &IfIndex| self.facts.table.name_of(*on);
         let mut shared: BTreeMap<&BTreeSet<IfIndex>, Arc<BTreeSet<String>>> = BTreeMap::new();
         let mut names = |on| shared.entry(on).or_insert_with_key(|on| Arc::new(on.iter().map(name).collect())).clone();
         self.facts.owned = addresses.iter().map(|(ip, on)| (*ip, names(on))).collect();
         self.facts.conflicts.retain(|ip, _| addresses.contains_key(ip));
         self.l2.handle(now, l2::Input::Addresses(addresses));
+        self.take_away();
         self.fence_owned(now);
+        self.put_there(now);
         self.news = true;
     }
 
     pub(super) fn lease_effects(&mut self, now: Tick) {
-        let mut moved = false;
+        let (mut moved, mut packets) = (false, Vec::new());
         while let Some(effect) = self.lease.poll() {
             match effect {
-                // Not sent is not heard: the other side counts on that.
-                lease::Effect::Send { to, bytes } => drop(self.udp.send(&bytes, to)),
-                lease::Effect::Own(ip) => {
-                    self.facts.lost.remove(&ip);
-                    if !self.lease.used(ip) {
-                        self.unproven.insert(ip, now);
+                lease::Effect::Send { to, bytes } => packets.push((to, bytes)),
+                lease::Effect::Own(unit) => {
+                    let used = self.lease.used(unit);
+                    for ip in self.intent.members(unit) {
+                        self.facts.lost.remove(&ip);
+                        if !used {
+                            self.unproven.insert(ip, now);
+                        }
+                    }
+                    self.lead_router(now, unit, true);
+                    moved = true;
+                }
+                lease::Effect::Lose(unit, reason) => {
+                    self.lead_router(now, unit, false);
+                    for ip in self.intent.members(unit) {
+                        self.facts.lost.insert(ip, reason.to_string());
+                        self.unproven.remove(&ip);
+                        self.facts.taken.remove(&ip);
                     }
                     moved = true;
                 }
-                lease::Effect::Lose(ip, reason) => {
-                    self.facts.lost.insert(ip, reason.to_string());
-                    self.unproven.remove(&ip);
-                    self.facts.taken.remove(&ip);
-                    moved = true;
+                lease::Effect::Settled(unit) => {
+                    for address in self.intent.members(unit) {
+                        self.l2.handle(now, l2::Input::Announce { address });
+                    }
                 }
-                lease::Effect::Settled(address) => self.l2.handle(now, l2::Input::Announce { address }),
                 lease::Effect::Alive(_) | lease::Effect::Dead(_) => self.news = true,
                 lease::Effect::Rejected { from, reason } => {
                     let of_sender = self.facts.rejected.entry((from.ip(), reason.to_string())).or_default();
@@ -103,14 +155,21 @@ impl Shell {
                     self.news = true;
                 }
                 lease::Effect::Record(epoch) => self.unrecorded = Some(epoch),
-                lease::Effect::Ask(address) => {
+                lease::Effect::Ask(unit) => {
+                    // Who owns one of a unit owns them all.
+                    let Some(address) = self.intent.members(unit).first().copied() else { continue };
                     let preset = self.intent.addresses.get(&address).map(|w| w.place.preset).unwrap_or_default();
                     self.ask(now, Why::TakeOver, address, (3, preset.lease() / 4));
                 }
             }
         }
+        // What was lost is silent before a packet says so to others.
         if moved {
             self.announce_where(now);
+        }
+        for (to, bytes) in packets {
+            // Not sent is not heard: the other side counts on that.
+            drop(self.udp.send(&bytes, to));
         }
         // The disk may be slow; what it has no time for now is given to it in a later turn, unless a newer one comes.
         if let Some(epoch) = self.unrecorded.take()
@@ -126,7 +185,7 @@ impl Shell {
             let now = net::now();
             match effect {
                 l2::Effect::Send { on, frame, speaks_for } => {
-                    let over = |ip| self.lease.until(ip).is_none_or(|until| until <= now);
+                    let over = |ip| self.lease.until(self.intent.unit(ip)).is_none_or(|until| until <= now);
                     if speaks_for.is_some_and(over) {
                         self.facts.withheld += 1;
                     } else if let Some(socket) = self.sockets.get(&on) {
@@ -143,7 +202,7 @@ impl Shell {
                 l2::Effect::Announcing { .. } | l2::Effect::Withdrawn { .. } => {}
                 l2::Effect::Seen { address, .. } => {
                     self.lease.handle(now, lease::Input::Overheard);
-                    self.lease.handle(now, lease::Input::Wire { address, heard: true });
+                    self.lease.handle(now, lease::Input::Wire { address: self.intent.unit(address), heard: true });
                 }
                 l2::Effect::Asked { id, address, on, by } => {
                     outcomes.extend(self.questions.ended(id, address, on, &by));
@@ -152,7 +211,7 @@ impl Shell {
                     let node = self.lease.node_with(mac).map(str::to_owned);
                     tracing::warn!(%address, %mac, ?node, "somebody else answers for an address that this node owns");
                     self.facts.conflicts.insert(address, Conflict { on, mac, node, at: now });
-                    self.lease.handle(now, lease::Input::Wire { address, heard: true });
+                    self.lease.handle(now, lease::Input::Wire { address: self.intent.unit(address), heard: true });
                     self.news = true;
                 }
             }
@@ -179,7 +238,7 @@ impl Shell {
             return;
         }
         self.next_self_probe = Some(now + SELF_PROBE);
-        let view = self.lease.view(now);
+        let view = self.view(now);
         let of_others = |ip: &IpAddr| view.owners.get(ip).is_some_and(|owner| *owner != self.node);
         let before = self.facts.probed.len();
         self.facts.probed.retain(|ip, _| of_others(ip));
@@ -225,6 +284,7 @@ impl Shell {
             Why::TakeOver => {
                 let silent = claims.is_empty() && certain && gateway;
                 if silent || !claims.is_empty() {
+                    let address = self.intent.unit(address);
                     self.lease.handle(now, lease::Input::Wire { address, heard: !silent });
                 }
             }

@@ -91,13 +91,18 @@ pub(super) fn judge(before: Option<&Probed>, macs: &BTreeSet<MacAddr>, of_owner:
 
 impl Shell {
     /// The links of an address's pool here.
-    fn links_of(&self, address: IpAddr) -> impl Iterator<Item = IfIndex> {
+    pub(super) fn links_of(&self, address: IpAddr) -> impl Iterator<Item = IfIndex> {
         let place = self.intent.addresses.get(&address).map(|w| &w.place.interface);
         place.and_then(|place| self.resolved.get(place)?.as_ref().ok()).into_iter().flatten().copied()
     }
 
     fn ways_of(&self, address: IpAddr) -> impl Iterator<Item = Way> {
         self.links_of(address).map(move |on| (on, address.is_ipv4()))
+    }
+
+    /// All of a unit are announced on the same links.
+    fn ways_of_unit(&self, unit: IpAddr) -> impl Iterator<Item = Way> {
+        self.intent.members(unit).into_iter().take(1).flat_map(|ip| self.ways_of(ip).collect::<Vec<_>>())
     }
 
     /// Asks the gateways behind which this node owns addresses, or of which another node says that they are silent.
@@ -109,8 +114,8 @@ impl Shell {
         let there: BTreeSet<Way> = self.facts.table.gateways.keys().map(|(on, ip)| (*on, ip.is_ipv4())).collect();
         let asked_to_reach = self.lease.asked_to_reach();
         // They differ in few links, whatever they are.
-        let needed: BTreeSet<Way> =
-            self.lease.owned().iter().chain(&asked_to_reach).flat_map(|ip| self.ways_of(*ip)).collect();
+        let units = self.lease.owned().iter().chain(&asked_to_reach);
+        let needed: BTreeSet<Way> = units.flat_map(|unit| self.ways_of_unit(*unit)).collect();
         let before = self.gateways.ways.len();
         self.gateways
             .ways
@@ -143,7 +148,7 @@ impl Shell {
             }
             Why::SelfProbe if certain || !claims.is_empty() => {
                 let macs: BTreeSet<MacAddr> = claims.into_iter().map(|(_, mac)| mac).collect();
-                let owner = self.lease.owner(address).map(str::to_owned);
+                let owner = self.lease.owner(self.intent.unit(address)).map(str::to_owned);
                 let Some(owner) = owner.filter(|owner| *owner != self.node) else { return };
                 let before = self.facts.probed.get(&address);
                 let found = judge(before, &macs, &self.lease.macs(&owner));
@@ -165,13 +170,18 @@ impl Shell {
         let mine = |ip: &&IpAddr| self.intent.addresses.get(*ip).is_some_and(|w| w.candidates.contains(&self.node));
         let silent = |ip: &&IpAddr| self.gateways.judge(self.ways_of(**ip)) == Some(false);
         let silent: BTreeSet<IpAddr> = match self.gateways.some_silent() {
-            true => self.intent.addresses.keys().filter(mine).filter(silent).copied().collect(),
+            true => self.intent.addresses.keys().filter(mine).filter(silent).map(|ip| self.intent.unit(*ip)).collect(),
             false => BTreeSet::new(),
         };
-        let reached = |ip: &IpAddr| self.gateways.judge(self.ways_of(*ip)) == Some(true);
+        let reached = |unit: &IpAddr| self.gateways.judge(self.ways_of_unit(*unit)) == Some(true);
         let reached = self.lease.asked_to_reach().into_iter().filter(reached).collect();
-        let doubted =
-            self.facts.probed.iter().filter(|(_, found)| **found != Probed::Right).map(|(ip, _)| *ip).collect();
+        let doubted = self
+            .facts
+            .probed
+            .iter()
+            .filter(|(_, found)| **found != Probed::Right)
+            .map(|(ip, _)| self.intent.unit(*ip))
+            .collect();
         let ways = self.gateways.ways.iter().filter(|(_, a)| a.answers == Some(false));
         let of_way = |(way, _): (&Way, &Asked)| self.gateways_on(*way);
         self.facts.silent_gateways = ways.flat_map(of_way).collect();

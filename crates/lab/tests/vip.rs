@@ -1,0 +1,250 @@
+//! Mode vip: addresses on the owner's interface, VRRP that keepalived understands, ids that clash with nobody's; and still
+//! one owner.
+
+#![allow(clippy::print_stdout, reason = "tells what it measured")]
+
+use anyhow::{Result, ensure};
+use lab::cluster::DEVICE;
+use lab::faults::{Fault, Scene};
+use lab::host::Lab;
+use lab::keepalived::{self, Instance};
+use lab::suite::{self, Test};
+use lab::wait::{millis, secs, until};
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
+use std::time::Instant;
+
+const ADDRESS: &str = "192.168.0.180";
+/// Of keepalived beside us.
+const THEIRS: &str = "192.168.0.240";
+
+fn main() -> ExitCode {
+    let tests: Vec<Test> = vec![
+        ("an_address_of_vip_is_on_its_owners_interface_alone_and_no_fault_makes_two_nodes_answer", faults),
+        ("keepalived_stays_backup_while_an_owner_advertises_and_is_master_when_none_does", backup),
+        ("while_openelbs_keepalived_has_an_address_ours_wait_and_follow_it", taken_over),
+        ("an_id_that_a_stranger_uses_is_named_and_another_one_is_taken", foreign),
+        ("addresses_spread_over_nodes_with_few_ids", spread),
+    ];
+    suite::main(tests)
+}
+
+fn spec(more: &str) -> String {
+    format!("{{address: {ADDRESS}-192.168.1.40, protocol: vip, interface: {DEVICE}{more}}}")
+}
+
+fn only(scene: &Scene, address: &str) -> Result<String> {
+    until(&format!("{address} is on its owner's interface"), secs(20), || {
+        let (owner, have) = (scene.owner()?, scene.have(address)?);
+        ensure!(have == [owner.clone()], "{owner} owns it, {have:?} have it");
+        Ok(owner)
+    })
+}
+
+fn faults(lab: &Lab) -> Result<()> {
+    let mut scene = Scene::with_pool(lab, 3, &spec(""), 1, true)?;
+    only(&scene, ADDRESS)?;
+    for fault in [Fault::Kill, Fault::Pause, Fault::Cable, Fault::Port, Fault::Upgrade] {
+        // The speaker is dead or cut off, and the kernel of its node still has the address: it must not answer.
+        let outcome = scene.run(fault)?;
+        println!("{}: nobody answered for {} ms", fault.name(), outcome.gap.as_millis());
+        ensure!(outcome.doubled == 0, "{}: two nodes answered in {} times 10 ms", fault.name(), outcome.doubled);
+        ensure!(outcome.gap < millis(1500), "{}: nobody answered for {:?}", fault.name(), outcome.gap);
+        only(&scene, ADDRESS)?;
+    }
+    // What somebody flushes is put back; what a dead speaker left goes by itself.
+    let owner = scene.owner()?;
+    scene.host(&owner)?.ip(&format!("addr del {ADDRESS}/32 dev {DEVICE}"))?;
+    only(&scene, ADDRESS)?;
+    scene.kill(&owner)?;
+    until("the dead one's address is gone", secs(45), || {
+        ensure!(!scene.have(ADDRESS)?.contains(&owner));
+        Ok(())
+    })
+}
+
+/// How keepalived and our owner speak with each other.
+struct Way {
+    name: &'static str,
+    version: u8,
+    address: &'static str,
+    unicast: bool,
+}
+
+const WAYS: [Way; 4] = [
+    Way { name: "v3", version: 3, address: "192.168.0.180", unicast: false },
+    Way { name: "v2", version: 2, address: "192.168.0.180", unicast: false },
+    Way { name: "v3-unicast", version: 3, address: "192.168.0.180", unicast: true },
+    Way { name: "v3-ipv6", version: 3, address: "fd00::180", unicast: false },
+];
+
+fn backup(lab: &Lab) -> Result<()> {
+    for way in &WAYS {
+        let lab = Lab::new(&lab.sandbox, &format!("backup.{}", way.name))?;
+        backup_by(&lab, way)?;
+        println!("{}: a backup while we advertise, master when we do not", way.name);
+    }
+    Ok(())
+}
+
+fn backup_by(lab: &Lab, way: &Way) -> Result<()> {
+    let peers = if way.unicast { ", unicastPeers: [\"192.168.0.1\"]" } else { "" };
+    let spec = format!(
+        "{{address: \"{ADDRESS},fd00::180\", protocol: vip, interface: {DEVICE}, vrrp: {{routerId: \"51-52\", version: {}{peers}}}}}",
+        way.version
+    );
+    let dual = if way.address.contains(':') { 2 } else { 1 };
+    let scene = Scene::with_pool(lab, 3, &spec, 1, true)?;
+    if dual == 2 {
+        scene.edit(
+            "spec: {type: LoadBalancer,",
+            "spec: {type: LoadBalancer, ipFamilyPolicy: PreferDualStack, ipFamilies: [IPv4, IPv6],",
+        )?;
+    }
+    let owner = until("the owner has the address", secs(20), || {
+        let have = scene.have(way.address)?;
+        ensure!(have.len() == 1, "{have:?} have {}", way.address);
+        Ok(have[0].clone())
+    })?;
+    let id = if dual == 2 { 52 } else { 51 };
+    ensure!(scene.pool()?.contains(&format!("id: {id}")), "{}", scene.pool()?);
+    let beside = scene.router().clone();
+    let of_owner = scene.host(&owner)?.ip(&format!("-4 -o addr show dev {DEVICE} scope global"))?;
+    let of_owner = of_owner.split_whitespace().find_map(|w| w.strip_suffix("/22")).unwrap_or_default().to_owned();
+    let address = format!("{}/{}", way.address, if dual == 2 { 128 } else { 32 });
+    let unicast = way.unicast.then_some(("192.168.0.1", of_owner.as_str()));
+    let instance = Instance { on: "eth0", version: way.version, unicast, ..Instance::new(id, 50, &address) };
+    let keepalived = keepalived::start(lab, &beside, instance)?;
+    let is_master = || Ok::<_, anyhow::Error>(beside.ip("addr show dev eth0")?.contains(&format!(" {}/", way.address)));
+    keepalived.until("it is a backup", secs(10), || {
+        ensure!(keepalived.tail(50).contains("Entering BACKUP STATE"));
+        Ok(())
+    })?;
+    // It waits for three advertisements and a bit before it takes over.
+    let end = Instant::now() + secs(6);
+    while Instant::now() < end {
+        ensure!(!is_master()?, "it took the address although {owner} advertises\n{}", keepalived.tail(20));
+        std::thread::sleep(millis(100));
+    }
+    for node in scene.names() {
+        scene.kill(&node)?;
+    }
+    keepalived.until("it is master", secs(15), || {
+        ensure!(is_master()?);
+        Ok(())
+    })?;
+    keepalived.stop()
+}
+
+/// A node still runs keepalived with OpenELB's configuration, while our speakers start.
+fn taken_over(lab: &Lab) -> Result<()> {
+    let mut scene = Scene::with_pool(lab, 3, &spec(""), 1, true)?;
+    let owner = only(&scene, ADDRESS)?;
+    // An address that was never announced would be exchanged for one that nobody has.
+    until("the Service says who owns it", secs(20), || {
+        let service = scene.status("Service.default.web0000.yaml")?;
+        ensure!(service.contains(&format!("node {owner} owns {ADDRESS}")), "{service}");
+        Ok(())
+    })?;
+    for node in scene.names() {
+        scene.stop(&node)?;
+    }
+    let old = scene.names().into_iter().find(|n| *n != owner).unwrap_or_default();
+    let theirs = format!("{ADDRESS}/32");
+    let host = scene.host(&old)?.clone();
+    let keepalived = keepalived::start(lab, &host, Instance::new(174, 100, &theirs))?;
+    keepalived.until("OpenELB's keepalived is master", secs(15), || {
+        ensure!(scene.have(ADDRESS)? == std::slice::from_ref(&old));
+        Ok(())
+    })?;
+    let census = scene.census()?;
+    // OpenELB's DaemonSet is gone from the other nodes already.
+    for node in scene.names().iter().filter(|n| **n != old) {
+        scene.restart(node)?;
+    }
+    until("it is said who has the address", secs(30), || {
+        let taken = scene
+            .names()
+            .iter()
+            .filter(|n| **n != old)
+            .any(|n| scene.count(n, "oxelb_addresses_taken").is_ok_and(|n| n == 1));
+        ensure!(taken);
+        Ok(())
+    })?;
+    let end = Instant::now();
+    keepalived.stop()?;
+    let heir = until("one of ours has it", secs(20), || {
+        let have = scene.have(ADDRESS)?;
+        ensure!(have.len() == 1 && have[0] != old, "{have:?}");
+        Ok(have[0].clone())
+    })?;
+    std::thread::sleep(millis(300));
+    let gap = {
+        let now = Instant::now();
+        let answers = census.finish()?;
+        ensure!(
+            answers.doubled() == 0 && answers.owners() == [scene.mac(&old)?, scene.mac(&heir)?],
+            "{:?}",
+            answers.owners()
+        );
+        answers.gap(end, now)
+    };
+    println!("keepalived of OpenELB on {old}, then {heir}: nobody answered for {} ms", gap.as_millis());
+    ensure!(gap < secs(4), "{gap:?}");
+    scene.restart(&old)
+}
+
+fn foreign(lab: &Lab) -> Result<()> {
+    let scene = Scene::with_pool(lab, 3, &spec(", vrrp: {routerId: \"51\"}"), 1, true)?;
+    let owner = only(&scene, ADDRESS)?;
+    ensure!(scene.pool()?.contains("id: 51"), "{}", scene.pool()?);
+    let theirs = format!("{THEIRS}/32");
+    let instance = Instance { on: "eth0", ..Instance::new(60, 200, &theirs) };
+    let keepalived = keepalived::start(lab, scene.router(), instance)?;
+    keepalived.until("it is master", secs(15), || {
+        ensure!(keepalived.tail(50).contains("Entering MASTER STATE"));
+        Ok(())
+    })?;
+    scene.edit("routerId: \"51\"", "routerId: \"60-70\"")?;
+    keepalived.until("the id that keepalived has is left", secs(60), || {
+        let pool = scene.pool()?;
+        ensure!(pool.contains("id: 61"), "{pool}");
+        Ok(())
+    })?;
+    let now = only(&scene, ADDRESS)?;
+    println!("a stranger has an id of ours: {owner} had the address, {now} has it with another id");
+    keepalived.stop()
+}
+
+fn spread(lab: &Lab) -> Result<()> {
+    let scene = Scene::with_pool(lab, 3, &spec(""), 100, true)?;
+    let moved = scene.oxelb(&["rebalance"])?["moved"].as_array().map_or(0, Vec::len);
+    let count = until("100 addresses are owned", secs(60), || {
+        let owner = scene.owner()?;
+        let said = scene.said(&owner)?;
+        let mut count: BTreeMap<String, usize> = BTreeMap::new();
+        for address in said["addresses"].as_array().into_iter().flatten() {
+            *count.entry(address["owner"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+        }
+        ensure!(count.values().sum::<usize>() == 100, "{count:?}");
+        Ok(count)
+    })?;
+    let pool = scene.pool()?;
+    let ids: BTreeSet<&str> =
+        pool.lines().filter_map(|l| l.trim().trim_start_matches("- ").strip_prefix("id: ")).collect();
+    println!("100 addresses over 3 nodes: {count:?}, with {} ids; to rebalance moved {moved}", ids.len());
+    ensure!(ids.len() == 32, "{ids:?}");
+    ensure!(count.len() == 3 && count.values().all(|n| (20..=50).contains(n)), "{count:?}");
+    // Every one is on one node's interface.
+    until("every address is on an interface", secs(20), || {
+        let mut there = Vec::new();
+        for node in scene.names() {
+            let shown = scene.host(&node)?.ip(&format!("-4 addr show dev {DEVICE} deprecated"))?;
+            let inet = shown.lines().filter_map(|l| l.trim().strip_prefix("inet ")?.split(['/', ' ']).next());
+            there.extend(inet.map(str::to_owned));
+        }
+        let once: BTreeSet<&String> = there.iter().collect();
+        ensure!(there.len() == 100 && once.len() == 100, "{} of {}", once.len(), there.len());
+        Ok(())
+    })
+}
