@@ -19,12 +19,30 @@ pub struct VrrpSpec {
     /// Between two advertisements, in milliseconds, 10 to 40950; whole seconds with version 2. 1000 when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advertisement_interval: Option<i64>,
-    /// What advertisements say, 1 to 254; 100 when not given. It decides nothing between nodes.
+    /// What advertisements say, 1 to 254; 100 when not given. It decides nothing between nodes, but with interop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i64>,
+    /// Who decides which node owns: lease (default), our speakers among themselves; or interop, VRRP itself, together with
+    /// routers that are not ours and have the same id and addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<VrrpMode>,
+    /// With interop: take over from a master with a lower priority; false when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preempt: Option<bool>,
     /// Send advertisements to each of these addresses instead of to the group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unicast_peers: Option<Vec<String>>,
+}
+
+/// Who decides which node owns an address of vip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VrrpMode {
+    /// Our speakers; VRRP only tells.
+    #[default]
+    Lease,
+    /// VRRP, among our routers and others.
+    Interop,
 }
 
 /// A [`VrrpSpec`] that was understood.
@@ -40,6 +58,10 @@ pub struct Vrrp {
     pub priority: u8,
     /// To whom, instead of to the group.
     pub peers: BTreeSet<IpAddr>,
+    /// VRRP itself elects.
+    pub interop: bool,
+    /// Then: take over from a master with a lower priority.
+    pub preempt: bool,
 }
 
 /// The addresses of a pool that move together, under one id.
@@ -74,7 +96,15 @@ pub enum InvalidVrrp {
 
 impl Default for Vrrp {
     fn default() -> Vrrp {
-        Vrrp { version2: false, ids: 1..=255, interval: 100, priority: 100, peers: BTreeSet::new() }
+        Vrrp {
+            version2: false,
+            ids: 1..=255,
+            interval: 100,
+            priority: 100,
+            peers: BTreeSet::new(),
+            interop: false,
+            preempt: false,
+        }
     }
 }
 
@@ -96,7 +126,8 @@ impl TryFrom<&VrrpSpec> for Vrrp {
             u8::try_from(priority).ok().filter(|p| (1..=254).contains(p)).ok_or(InvalidVrrp::Priority(priority))?;
         let peer = |text: &String| text.trim().parse().map_err(|_| InvalidVrrp::Peer(text.clone()));
         let peers = spec.unicast_peers.iter().flatten().map(peer).collect::<Result<_, _>>()?;
-        Ok(Vrrp { version2, ids, interval, priority, peers })
+        let interop = spec.mode == Some(VrrpMode::Interop);
+        Ok(Vrrp { version2, ids, interval, priority, peers, interop, preempt: spec.preempt.unwrap_or(false) })
     }
 }
 

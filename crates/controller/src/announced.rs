@@ -101,6 +101,13 @@ impl Reports {
 
 /// The condition of a Service that has addresses.
 pub fn condition(service: &Service, plan: &Plan, reports: &Reports) -> Condition {
+    let nobody = |ip: &&IpAddr| elected(**ip, plan) && !owned(**ip, plan, reports);
+    if let Some(ip) = service.ingress.iter().find(nobody) {
+        let message = format!(
+            "VRRP itself elects who has {ip} (spec.vrrp.mode of the pool is interop); no node is master now: another router is, or none"
+        );
+        return Condition::new(keys::ANNOUNCED, true, "ElectedByVRRP", message);
+    }
     let trouble = service.ingress.iter().find_map(|ip| trouble(*ip, service, plan, reports));
     match trouble {
         Some((reason, message)) => Condition::new(keys::ANNOUNCED, false, &reason, message),
@@ -125,6 +132,16 @@ fn owner(ip: IpAddr, plan: &Plan, reports: &Reports) -> String {
         },
         None => format!("the nodes that may announce {ip} tell their routers of it"),
     }
+}
+
+/// Not the speakers alone decide who has the address.
+fn elected(ip: IpAddr, plan: &Plan) -> bool {
+    let vrrp = plan.addresses.get(&ip).and_then(|a| a.pool.vrrp.as_ref());
+    vrrp.is_some_and(|vrrp| vrrp.interop)
+}
+
+fn owned(ip: IpAddr, plan: &Plan, reports: &Reports) -> bool {
+    plan.addresses.get(&ip).is_some_and(|a| reports.of(&a.candidates).any(|(_, r)| r.owns.contains_key(&ip)))
 }
 
 /// Why an address is not announced, or does not work though it is: a reason, and the same in plain words.
@@ -314,6 +331,21 @@ mod tests {
         reports.set("n1", report(&[], &[]));
         assert_eq!(said(&world, &reports), ("False".into(), "NoSession".into()));
         reports.set("n1", Report { heard: true, ..report(&[], &[]) });
+        assert_eq!(said(&world, &reports), ("True".into(), "Announced".into()));
+    }
+
+    #[test]
+    fn where_vrrp_elects_another_router_may_have_the_address() {
+        let (mut world, mut reports) = (world(), Reports::default());
+        let eip = json!({
+            "apiVersion": "network.kubesphere.io/v1alpha2", "kind": "Eip", "metadata": {"name": "p"},
+            "spec": {"address": "10.0.0.0/24", "protocol": "vip", "interface": "eth0", "vrrp": {"mode": "interop"}}
+        });
+        let eip: api::Eip = serde_json::from_value(eip).unwrap();
+        world.set_pool("p", Pool::try_from(&eip));
+        reports.set("n1", report(&[], &[]));
+        assert_eq!(said(&world, &reports), ("True".into(), "ElectedByVRRP".into()));
+        reports.set("n1", report(&["10.0.0.7"], &[]));
         assert_eq!(said(&world, &reports), ("True".into(), "Announced".into()));
     }
 

@@ -12,6 +12,7 @@ use engine::MacAddr;
 use net::PacketSocket;
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -348,6 +349,11 @@ impl Scene {
         let mut command = Command::new(oxelb::binary()?);
         command.args(words).arg(format!("--source={}", self.folder.display())).args(["--output", "json"]);
         Ok(serde_json::from_str(&self.router.output(command)?)?)
+    }
+
+    /// Who answers for the address now.
+    pub fn answering(&self) -> Result<BTreeSet<String>> {
+        crate::client::arp(&self.counter, "eth0", IpAddr::V4(ADDRESS))
     }
 
     /// Asks for the address all the time, from now on.

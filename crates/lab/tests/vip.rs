@@ -3,10 +3,10 @@
 
 #![allow(clippy::print_stdout, reason = "tells what it measured")]
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use lab::cluster::DEVICE;
 use lab::faults::{Fault, Scene};
-use lab::host::Lab;
+use lab::host::{Host, Lab};
 use lab::keepalived::{self, Instance};
 use lab::suite::{self, Test};
 use lab::wait::{millis, secs, until};
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         ("keepalived_stays_backup_while_an_owner_advertises_and_is_master_when_none_does", backup),
         ("while_openelbs_keepalived_has_an_address_ours_wait_and_follow_it", taken_over),
         ("an_id_that_a_stranger_uses_is_named_and_another_one_is_taken", foreign),
+        ("with_interop_vrrp_elects_one_master_among_our_nodes_and_keepalived", interop),
         ("addresses_spread_over_nodes_with_few_ids", spread),
     ];
     suite::main(tests)
@@ -214,6 +215,90 @@ fn foreign(lab: &Lab) -> Result<()> {
     let now = only(&scene, ADDRESS)?;
     println!("a stranger has an id of ours: {owner} had the address, {now} has it with another id");
     keepalived.stop()
+}
+
+/// Who alone answers.
+fn answers(scene: &Scene, beside: &Host) -> Result<String> {
+    let found = scene.answering()?;
+    ensure!(found.len() == 1, "{found:?} answer");
+    let mac = found.into_iter().next().unwrap_or_default();
+    if mac == beside.mac("eth0")? {
+        return Ok("keepalived".to_owned());
+    }
+    let of = |node: &String| scene.mac(node).is_ok_and(|of| of.to_string() == mac);
+    scene.names().into_iter().find(of).with_context(|| format!("{mac} is nobody's"))
+}
+
+fn interop(lab: &Lab) -> Result<()> {
+    let spec = spec(", vrrp: {routerId: \"51\", mode: interop}");
+    let mut scene = Scene::with_pool(lab, 2, &spec, 1, true)?;
+    let beside = scene.router().clone();
+    let until_answers = |scene: &Scene, who: &str| {
+        until(&format!("{who} answers, and nobody else"), secs(15), || {
+            let now = answers(scene, &beside)?;
+            ensure!(now == who, "{now}");
+            let have = scene.have(ADDRESS)?;
+            ensure!(have.iter().all(|node| node == who), "{have:?} have it");
+            Ok(())
+        })
+    };
+    // Nobody preempts: of equals the first one stays.
+    let first = answers(&scene, &beside)?;
+    until_answers(&scene, &first)?;
+    // A better router takes over, and gives back when it stops.
+    let better = Instance { on: "eth0", ..Instance::new(51, 150, "192.168.0.180/32") };
+    let (census, start) = (scene.census()?, Instant::now());
+    let keepalived = keepalived::start(lab, &beside, better)?;
+    until_answers(&scene, "keepalived")?;
+    let stopped = Instant::now();
+    keepalived.stop()?;
+    let first = until("one of ours answers", secs(15), || {
+        let now = answers(&scene, &beside)?;
+        ensure!(now != "keepalived");
+        Ok(now)
+    })?;
+    until_answers(&scene, &first)?;
+    let (end, seen) = (Instant::now(), census.finish()?);
+    println!("keepalived stopped: nobody answered for {} ms", seen.gap(stopped, end).as_millis());
+    // VRRP itself has two masters until the one's advertisement has reached the other.
+    ensure!(seen.doubled() <= 2, "two answered in {} times 10 ms within {:?}", seen.doubled(), start.elapsed());
+    ensure!(seen.gap(stopped, end) < millis(2000), "{:?}", seen.gap(stopped, end));
+    // A worse one waits until the last of ours is dead. None of ours hears from its own kernel that it still has the address.
+    let worse = Instance { on: "eth0", ..Instance::new(51, 50, "192.168.0.180/32") };
+    let keepalived = keepalived::start(lab, &beside, worse)?;
+    keepalived.until("it is a backup", secs(10), || {
+        ensure!(keepalived.tail(50).contains("Entering BACKUP STATE"));
+        Ok(())
+    })?;
+    let census = scene.census()?;
+    let second = scene.names().into_iter().find(|name| *name != first).context("there are two")?;
+    for (dies, follows) in [(first.as_str(), second.as_str()), (second.as_str(), "keepalived")] {
+        let since = Instant::now();
+        scene.kill(dies)?;
+        until(&format!("{follows} answers"), secs(15), || {
+            let now = answers(&scene, &beside)?;
+            ensure!(now == follows, "{now}");
+            Ok(())
+        })?;
+        println!("{dies} killed: {follows} answers after {} ms", since.elapsed().as_millis());
+    }
+    let seen = census.finish()?;
+    ensure!(seen.doubled() == 0, "two answered in {} times 10 ms", seen.doubled());
+    // It stays where it is when ours come back: nobody preempts.
+    scene.restart("n1")?;
+    until("the speaker is back", secs(20), || {
+        ensure!(scene.count("n1", "oxelb_vrrp_masters")? == 0 && answers(&scene, &beside)? == "keepalived");
+        scene.host("n1")?.run("curl -sSf --max-time 2 http://127.0.0.1:50053/readyz").map(drop)
+    })?;
+    std::thread::sleep(secs(5));
+    ensure!(answers(&scene, &beside)? == "keepalived", "it was taken back");
+    keepalived.stop()?;
+    // The dead one's kernel may have the address for a while; it does not answer.
+    until("ours answers again", secs(15), || {
+        let now = answers(&scene, &beside)?;
+        ensure!(now == "n1", "{now}");
+        Ok(())
+    })
 }
 
 fn spread(lab: &Lab) -> Result<()> {

@@ -9,6 +9,7 @@ use lab::suite::{self, Test};
 use lab::wait::{millis, secs, until};
 use lab::walkthrough::{NAMESPACE, Walk};
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,7 @@ fn walk_through(lab: &Lab) -> Result<()> {
     let (moved, gap) = pod_deleted(&walk, address, &owner)?;
     let (heir, failover) = node_dies(&walk, address, &moved)?;
     allowed(&walk)?;
+    fenced(&walk)?;
     println!(
         "walk-through: apply-to-ready {} ms, create-to-address {} ms, create-to-curl {} ms; {owner} → {moved} (pod deleted) {} ms, → {heir} (node dead) {} ms",
         ready.as_millis(),
@@ -160,6 +162,50 @@ fn enough(asking: &Asking, wanted: usize) -> Result<()> {
     ensure!(sent >= wanted, "{sent} requests");
     Ok(())
 }
+
+/// With the two capabilities of docs/src/failover.md the kernel's fence stands in a real container, and an address of vip
+/// is on its owner's interface.
+fn fenced(walk: &Walk) -> Result<()> {
+    let docs = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/src/failover.md"))?;
+    let patch = docs.split("--type=json -p '").nth(1).and_then(|rest| rest.split('\'').next());
+    let patch = patch.context("the patch is not in docs/src/failover.md any more")?;
+    let control = &walk.cluster.control;
+    control.kubectl(&["patch", "daemonset", "openelb-speaker", "-n", NAMESPACE, "--type=json", "-p", patch])?;
+    let rollout = ["rollout", "status", "daemonset/openelb-speaker", "-n", NAMESPACE, "--timeout=120s"];
+    control.kubectl(&rollout)?;
+    for node in &walk.cluster.nodes {
+        let metrics = node.host.run("curl -sSf --max-time 2 http://127.0.0.1:50053/metrics")?;
+        ensure!(metrics.lines().any(|line| line == "oxelb_fenced 1"), "{}: no fence\n{}", node.name, walk.logs()?);
+    }
+    let pool = walk.write("vip.yaml", VIP)?;
+    walk.kubectl(&format!("apply -f {pool}"))?;
+    until("the address is on one node's interface", secs(60), || {
+        let mut names = Vec::new();
+        for node in &walk.cluster.nodes {
+            if node.host.ip("addr show")?.contains(" 192.168.3.91/32") {
+                names.push(node.name.as_str());
+            }
+        }
+        ensure!(names.len() == 1, "{names:?}");
+        Ok(())
+    })?;
+    walk.kubectl("delete service vip --timeout=60s")?;
+    until("the pool can be deleted", secs(20), || walk.kubectl("delete eip vip-pool --timeout=10s").map(drop))
+}
+
+/// A pool for vip, and a Service that has its only address.
+const VIP: &str = "apiVersion: network.kubesphere.io/v1alpha2
+kind: Eip
+metadata: {name: vip-pool}
+spec: {address: 192.168.3.91, protocol: vip, interface: ens160}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: vip
+  annotations: {lb.kubesphere.io/v1alpha1: openelb, eip.openelb.kubesphere.io/v1alpha2: vip-pool}
+spec: {type: LoadBalancer, selector: {app: nginx}, ports: [{port: 80}]}
+";
 
 /// The pods' service accounts may do all that the pods try to do.
 fn allowed(walk: &Walk) -> Result<()> {

@@ -124,6 +124,12 @@ impl Intent {
         intent
     }
 
+    /// VRRP itself decides who owns these addresses, not the lease.
+    pub fn elected(&self, unit: IpAddr) -> bool {
+        let vrrp = self.units.get(&unit).and_then(|unit| unit.place.vrrp.as_ref());
+        vrrp.is_some_and(|vrrp| vrrp.interop)
+    }
+
     /// What the lease knows an address by.
     pub fn unit(&self, address: IpAddr) -> IpAddr {
         self.addresses.get(&address).map_or(address, |wanted| wanted.unit)

@@ -5,6 +5,7 @@ use super::Shell;
 use engine::Tick;
 use lease::Preset;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// It is not told more often than this.
@@ -54,9 +55,8 @@ impl Fencing {
     }
 }
 
-fn class(preset: Preset) -> net::Class {
-    preset as net::Class
-}
+/// Addresses that VRRP elects have their own, since its intervals are longer than any lease.
+const ELECTED: net::Class = Preset::ALL.len() as net::Class;
 
 impl Shell {
     /// Tells the fence which addresses it is to look at, and where.
@@ -68,9 +68,16 @@ impl Shell {
         self.fencing.next = now;
         self.fence_leases(now);
         let on = self.sockets.keys().copied().collect();
-        let preset = |ip| self.intent.addresses.get(ip).map(|w| w.place.preset).unwrap_or_default();
-        let owned = self.facts.owned.keys().map(|ip| (*ip, class(preset(ip)))).collect();
+        let owned = self.facts.owned.keys().map(|ip| (*ip, self.class(*ip))).collect();
         self.fencing.tell(|fence| fence.guard(&on).and_then(|()| fence.own(owned)));
+    }
+
+    fn class(&self, address: IpAddr) -> net::Class {
+        let wanted = self.intent.addresses.get(&address);
+        match wanted {
+            Some(wanted) if self.intent.elected(wanted.unit) => ELECTED,
+            wanted => wanted.map(|w| w.place.preset).unwrap_or_default() as net::Class,
+        }
     }
 
     /// Tells the fence how long leases run by now: of each preset the one that ends first.
@@ -78,19 +85,17 @@ impl Shell {
         if !self.fencing.stands() || now < self.fencing.next {
             return;
         }
-        let mut ends: BTreeMap<Preset, Tick> = BTreeMap::new();
+        let mut ends: BTreeMap<net::Class, Tick> = BTreeMap::new();
         for ip in self.facts.owned.keys() {
-            if let (Some(wanted), Some(until)) =
-                (self.intent.addresses.get(ip), self.lease.until(self.intent.unit(*ip)))
-            {
-                let first = ends.entry(wanted.place.preset).or_insert(until);
+            if let Some(until) = self.until(*ip) {
+                let first = ends.entry(self.class(*ip)).or_insert(until);
                 *first = until.min(*first);
             }
         }
         // A quarter of what is left: soon enough though a turn may be a heartbeat away, seldom enough for thousands of addresses.
         let left = ends.values().map(|end| end.since(now)).min().unwrap_or(Duration::from_secs(1));
         self.fencing.next = now + (left / 4).max(SOON);
-        let told = |fence: &mut net::Fence| ends.into_iter().try_for_each(|(p, until)| fence.open(class(p), until));
+        let told = |fence: &mut net::Fence| ends.into_iter().try_for_each(|(class, until)| fence.open(class, until));
         self.fencing.tell(told);
     }
 }

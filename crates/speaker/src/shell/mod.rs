@@ -252,6 +252,7 @@ impl Shell {
             }
             Command::Report => {}
             Command::Leave => {
+                self.leave_elections(now);
                 self.lease.handle(now, lease::Input::Leave);
                 self.leaving = true;
             }

@@ -40,7 +40,8 @@ impl Shell {
             .filter(|(ip, w)| w.unit == **ip)
             .map(|(ip, w)| (*ip, address(&w.candidates, &w.place)))
             .collect();
-        addresses.extend(self.intent.units.iter().map(|(key, u)| (*key, address(&u.candidates, &u.place))));
+        let leased = self.intent.units.iter().filter(|(key, _)| !self.intent.elected(**key));
+        addresses.extend(leased.map(|(key, u)| (*key, address(&u.candidates, &u.place))));
         let config = lease::Config {
             node: self.node.clone(),
             peers: self.intent.peers.iter().map(|(node, to)| (node.clone(), vec![*to])).collect(),
@@ -60,6 +61,13 @@ impl Shell {
     fn macs(&self) -> BTreeSet<MacAddr> {
         let on = self.resolved.values().flatten().flatten();
         on.filter_map(|on| Some(self.facts.table.links.get(on)?.mac)).collect()
+    }
+
+    /// Until when this node may answer for an address: the end of its lease, or the moment from which VRRP may have elected
+    /// another.
+    pub(super) fn until(&self, address: IpAddr) -> Option<Tick> {
+        let unit = self.intent.unit(address);
+        if self.intent.elected(unit) { self.routers.until(unit) } else { self.lease.until(unit) }
     }
 
     /// Addresses that join others which this node owns: nobody has used them yet.
@@ -85,6 +93,8 @@ impl Shell {
             owners.flat_map(|(unit, node)| members(unit).into_iter().map(move |ip| (ip, node.clone()))).collect();
         let owned = std::mem::take(&mut view.owned).into_iter();
         view.owned = owned.flat_map(|(unit, o)| members(unit).into_iter().map(move |ip| (ip, o.clone()))).collect();
+        let elected = self.routers.elected().flat_map(members);
+        view.owners.extend(elected.map(|ip| (ip, self.node.clone())));
         let moves = std::mem::take(&mut view.moves).into_iter();
         let each =
             moves.flat_map(|m| members(m.address).into_iter().map(move |address| lease::Move { address, ..m.clone() }));
@@ -103,7 +113,8 @@ impl Shell {
     pub(super) fn announce_where(&mut self, now: Tick) {
         let place =
             |ip: &IpAddr| self.resolved.get(&self.intent.addresses.get(ip)?.place.interface)?.as_ref().ok().cloned();
-        let owned = self.lease.owned().iter().flat_map(|unit| self.intent.members(*unit));
+        let units = self.lease.owned().iter().copied().chain(self.routers.elected());
+        let owned = units.flat_map(|unit| self.intent.members(unit));
         let proven = owned.filter(|ip| !self.unproven.contains_key(ip));
         let addresses: BTreeMap<IpAddr, BTreeSet<IfIndex>> = proven.filter_map(|ip| Some((ip, place(&ip)?))).collect();
         let name = |on: &IfIndex| self.facts.table.name_of(*on);
@@ -185,7 +196,7 @@ impl Shell {
             let now = net::now();
             match effect {
                 l2::Effect::Send { on, frame, speaks_for } => {
-                    let over = |ip| self.lease.until(self.intent.unit(ip)).is_none_or(|until| until <= now);
+                    let over = |ip| self.until(ip).is_none_or(|until| until <= now);
                     if speaks_for.is_some_and(over) {
                         self.facts.withheld += 1;
                     } else if let Some(socket) = self.sockets.get(&on) {

@@ -2,6 +2,9 @@
 //!
 //! The lease decides who owns; VRRP only tells. So a router of ours never becomes master by itself, and what other
 //! masters say moves nothing: an id that a stranger uses is reported, and the controller takes another one.
+//!
+//! In a pool with `mode: interop` VRRP itself elects, together with routers that are not ours, and the lease knows nothing
+//! of it: this node owns what it is master of, for three intervals after each of its advertisements.
 
 use super::{Shell, TOKEN_ROUTERS};
 use crate::facts::Foreign;
@@ -38,9 +41,32 @@ struct Running {
     on: IfIndex,
     id: u8,
     pool: String,
+    /// When it advertised last, as master.
+    advertised: Tick,
+}
+
+impl Running {
+    fn elects(&self) -> bool {
+        self.router.config().mode == Mode::Interop
+    }
+
+    fn is_master(&self) -> bool {
+        self.router.state() == State::Master
+    }
 }
 
 impl Routers {
+    /// What this node is master of because VRRP elected it.
+    pub(super) fn elected(&self) -> impl Iterator<Item = IpAddr> {
+        self.running.iter().filter(|(_, r)| r.elects() && r.is_master()).map(|(key, _)| *key)
+    }
+
+    /// Until when it may answer for that: from then on others take over.
+    pub(super) fn until(&self, key: IpAddr) -> Option<Tick> {
+        let running = self.running.get(&key).filter(|r| r.elects() && r.is_master())?;
+        Some(running.advertised + running.router.config().interval.duration() * 3)
+    }
+
     pub(super) fn deadline(&self) -> Option<Tick> {
         let routers = self.running.values().filter_map(|r| r.router.deadline());
         routers.chain(self.look_at.filter(|_| !self.running.is_empty())).min()
@@ -69,14 +95,15 @@ fn config(unit: &Unit, source: IpAddr, members: BTreeSet<IpAddr>) -> Option<Conf
     let settings = Settings {
         vrid: Vrid::try_from(unit.id).ok()?,
         version: if of_pool.version2 && source.is_ipv4() { Version::V2 } else { Version::V3 },
-        mode: Mode::Led { members },
+        mode: if of_pool.interop { Mode::Interop } else { Mode::Led { members } },
         priority: Priority::try_from(of_pool.priority).unwrap_or(Priority::DEFAULT),
         interval,
         source,
         addresses: unit.members.iter().copied().collect(),
         peers: of_pool.peers.iter().filter(same_family).copied().collect(),
-        unicast_ttl: packet::TTL,
-        preempt: false,
+        // keepalived 2.2 sends unicast IPv6 with 64.
+        unicast_ttl: if of_pool.interop && source.is_ipv6() { 64 } else { packet::TTL },
+        preempt: of_pool.preempt,
         accept: true,
         checksum: packet::Checksum::default(),
         password: None,
@@ -131,7 +158,7 @@ impl Shell {
                 }
                 _ => {
                     let router = Router::new(config, fastrand::Rng::new());
-                    self.routers.running.insert(key, Running { router, on, id, pool });
+                    self.routers.running.insert(key, Running { router, on, id, pool, advertised: now });
                     self.drive_router(now, key, Input::Start);
                     let leads = self.lease.owned().contains(&key);
                     self.drive_router(now, key, Input::Lead(leads));
@@ -203,7 +230,9 @@ impl Shell {
         }
         self.routers.look_at = Some(now + LOOK);
         let members = self.lease.advertisers();
-        let known = |r: &Running| matches!(&r.router.config().mode, Mode::Led { members: known } if *known == members);
+        let known = |r: &Running| {
+            r.elects() || matches!(&r.router.config().mode, Mode::Led { members: known } if *known == members)
+        };
         if !self.routers.running.values().all(known) {
             self.configure_routers(now);
         }
@@ -225,7 +254,15 @@ impl Shell {
         }
     }
 
+    /// Has VRRP elect others, in good order.
+    pub(super) fn leave_elections(&mut self, now: Tick) {
+        let elected: Vec<IpAddr> =
+            self.routers.running.iter().filter(|(_, r)| r.elects()).map(|(key, _)| *key).collect();
+        elected.into_iter().for_each(|key| self.drive_router(now, key, Input::Stop));
+    }
+
     fn router_effects(&mut self, now: Tick, key: IpAddr) {
+        let mut elected = false;
         while let Some(running) = self.routers.running.get_mut(&key)
             && let Some(effect) = running.router.poll()
         {
@@ -233,7 +270,13 @@ impl Shell {
                 Effect::Send { to, message } => {
                     // A farewell is none of the owner's words.
                     let farewell = message.get(PRIORITY) == Some(&0);
-                    let owned = self.lease.until(key).is_some_and(|until| until > net::now());
+                    let owned = match running.elects() {
+                        true => running.is_master(),
+                        false => self.lease.until(key).is_some_and(|until| until > net::now()),
+                    };
+                    if owned && !farewell {
+                        running.advertised = now;
+                    }
                     let place = (running.on, to.is_ipv6());
                     match self.routers.sockets.get(&place) {
                         // A link that is down loses it; there is another one soon.
@@ -243,16 +286,25 @@ impl Shell {
                 }
                 Effect::Become(state) => {
                     if state == State::Master {
+                        running.advertised = now;
                         self.facts.advertised.insert(running.id);
                     } else {
                         self.facts.advertised.remove(&running.id);
                     }
+                    elected |= running.elects();
                     self.news = true;
                 }
-                Effect::MasterHeard { from, priority, .. } => {
+                Effect::MasterHeard { from, priority, .. } if !running.elects() => {
                     let (id, pool) = (running.id, running.pool.clone());
                     if self.routers.strangers.insert((key, from), now).is_none() {
                         tracing::info!(id, pool, %from, priority = priority.get(), "another VRRP master is heard with an id of ours");
+                    }
+                }
+                Effect::MasterHeard { from, priority, .. } => {
+                    let id = running.id;
+                    tracing::info!(id, %from, priority = priority.get(), "another VRRP router is master");
+                    for ip in self.intent.members(key) {
+                        self.facts.lost.insert(ip, format!("VRRP elected {from}"));
                     }
                 }
                 Effect::MasterGone { from } => drop(self.routers.strangers.remove(&(key, from))),
@@ -262,6 +314,9 @@ impl Shell {
                 // `l2` announces what this node owns.
                 Effect::Announce => {}
             }
+        }
+        if elected {
+            self.announce_where(now);
         }
     }
 }
