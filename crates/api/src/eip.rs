@@ -1,6 +1,7 @@
 //! The Eip: a pool of addresses as users write it (compat §1.1, §1.2), and what oxelb adds, all optional.
 
 use crate::condition::Condition;
+use crate::routes::RoutesSpec;
 use crate::vrrp::{VirtualRouter, VrrpSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
@@ -70,6 +71,9 @@ pub struct EipSpec {
     /// own it when nobody answers for it and every speaker that is heard agrees; single-owner leaves it without an owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition: Option<PartitionName>,
+    /// What routers are told of addresses of bgp.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bgp: Option<RoutesSpec>,
     /// How the owners of addresses of vip say so by VRRP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vrrp: Option<VrrpSpec>,

@@ -3,6 +3,7 @@
 use crate::address::{AddressSet, InvalidAddresses, Range};
 use crate::eip::{Eip, ProtocolName, SharingName};
 use crate::keys;
+use crate::routes::{InvalidRoutes, RouteOptions};
 use crate::selector::{InvalidSelector, Labels, Selector};
 use crate::service::ServiceKey;
 use crate::vrrp::{InvalidVrrp, VirtualRouter, Vrrp};
@@ -42,6 +43,8 @@ pub struct Pool {
     pub failover: Failover,
     /// What happens to them without a majority of acceptors.
     pub partition: Partition,
+    /// What routers are told of addresses of bgp.
+    pub routes: RouteOptions,
     /// How the owners of addresses of vip say so.
     pub vrrp: Vrrp,
     /// Of a pool for vip the id under which each address moves, as in its status.
@@ -85,6 +88,9 @@ pub enum InvalidPool {
     /// `spec.nodeSelector`
     #[error("spec.nodeSelector: {0}")]
     NodeSelector(InvalidSelector),
+    /// `spec.bgp`
+    #[error("spec.bgp: {0}")]
+    Routes(InvalidRoutes),
     /// `spec.vrrp`
     #[error("spec.vrrp: {0}")]
     Vrrp(InvalidVrrp),
@@ -151,6 +157,13 @@ impl TryFrom<&Eip> for Pool {
             sharing: spec.sharing.unwrap_or(SharingName::Cluster),
             failover: spec.failover.unwrap_or_default(),
             partition: spec.partition.unwrap_or_default(),
+            routes: spec
+                .bgp
+                .as_ref()
+                .map(RouteOptions::try_from)
+                .transpose()
+                .map_err(InvalidPool::Routes)?
+                .unwrap_or_default(),
             vrrp: spec.vrrp.as_ref().map(Vrrp::try_from).transpose().map_err(InvalidPool::Vrrp)?.unwrap_or_default(),
             routers: match (protocol, &eip.status) {
                 (ProtocolName::Vip, Some(status)) => routers(&status.virtual_routers),

@@ -105,6 +105,7 @@ fn reason(error: &InvalidPool) -> &'static str {
         InvalidPool::NoInterface => "NoInterface",
         InvalidPool::Interface(_) => "InvalidInterface",
         InvalidPool::NodeSelector(_) => "InvalidNodeSelector",
+        InvalidPool::Routes(_) => "InvalidBgp",
         InvalidPool::Vrrp(_) => "InvalidVrrp",
         InvalidPool::Name(_) => "NameTooLong",
         InvalidPool::NothingLeft(_) => "NothingLeft",

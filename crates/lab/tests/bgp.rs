@@ -16,8 +16,8 @@ use lab::router::{Bird, Frr, GoBgp, next_hops, until_next_hops};
 use lab::suite::{self, Test};
 use lab::wait::{secs, until};
 use nix::sys::signal::Signal;
-use serde_json::json;
-use std::collections::BTreeSet;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         ("gobgp_spreads_over_all_nodes", gobgp),
         ("a_speaker_that_restarts_gracefully_is_never_withdrawn", restarts),
         ("in_a_cluster_nodes_write_their_own_status_and_traffic_follows_pods", in_a_cluster),
+        ("routes_say_what_their_pool_says_to_whom_it_says_and_an_edit_resets_nothing", attributes),
         ("an_internal_session_over_ipv6_carries_both_families", internal),
         ("bfd_with_frr_takes_a_silent_path_down_at_once_and_no_edit_or_restart_does", bfd_with_frr),
         ("bfd_with_bird_takes_a_silent_path_down_at_once", bfd_with_bird),
@@ -288,6 +289,73 @@ fn established(frr: &Frr) -> Result<Vec<(String, u64)>> {
         Ok((name.clone(), n["connectionsEstablished"].as_u64().context("no count")?))
     };
     all.iter().map(of).collect()
+}
+
+/// What FRR knows of the paths to a prefix, by their neighbour.
+fn paths(frr: &Frr, family: &str, prefix: &str) -> Result<BTreeMap<String, Value>> {
+    let value = frr.json(&format!("show bgp {family} unicast {prefix}"))?;
+    let paths = value["paths"].as_array().with_context(|| format!("no {prefix}: {value}"))?;
+    Ok(paths.iter().map(|p| (p["peer"]["peerId"].as_str().unwrap_or_default().to_owned(), p.clone())).collect())
+}
+
+fn attributes(lab: &Lab) -> Result<()> {
+    let scene = Scene::new(lab)?;
+    let frr = frr(&scene, "")?;
+    scene.apply("conf", &conf(""))?;
+    scene.apply("peer", &peer("tor", ROUTER, BOTH))?;
+    scene.hops(&[0, 1, 2])?;
+    scene.hops6(&[0, 1, 2])?;
+    let before = established(&frr)?;
+    // Two pods on the first node, one on the second: the router sends twice as much to the first.
+    scene.service("web4", "bgp-eip", "IPv4", "Local", &[0, 0, 1])?;
+    let said = POOLS
+        .replace(
+            "172.22.0.10}",
+            "172.22.0.10, bgp: {communities: ['50000:77', '50000:1:2', no-peer], med: 20, asPathPrepend: 2}}",
+        )
+        .replace("protocol: bgp}", "protocol: bgp, bgp: {peers: [another]}}");
+    scene.apply("pools", &said)?;
+    scene.hops(&[0, 1])?;
+    until("the paths say what the pool says", secs(20), || {
+        let paths = paths(&frr, "ipv4", &format!("{V4}/32"))?;
+        ensure!(paths.len() == 2, "{paths:?}");
+        for path in paths.values() {
+            let text = |key: &str| path[key]["string"].as_str().unwrap_or_default().to_owned();
+            ensure!(text("aspath") == "50000 50000 50000" && path["metric"] == 20, "{path}");
+            ensure!(text("community").contains("50000:77") && text("community").contains("no-peer"), "{path}");
+            ensure!(text("largeCommunity") == "50000:1:2", "{path}");
+            ensure!(text("extendedCommunity").contains("LB:50000:"), "{path}");
+        }
+        Ok(())
+    })?;
+    until("the router's weights are those of the pods", secs(20), || {
+        let route = scene.router.ip(&format!("route show {V4}"))?;
+        let weight = |node: &Node| {
+            let mut words = route.split_whitespace().skip_while(|w| *w != node.v4.to_string());
+            words.find(|w| *w == "weight").and_then(|_| words.next()).and_then(|w| w.parse::<f64>().ok())
+        };
+        let (Some(first), Some(second)) = (weight(&scene.nodes[0]), weight(&scene.nodes[1])) else { bail!("{route}") };
+        ensure!((1.8..=2.2).contains(&(first / second)), "{route}");
+        println!("two pods and one: weights {first} and {second}");
+        Ok(())
+    })?;
+    until("a pool for another router is not announced to this one", secs(20), || {
+        ensure!(next_hops(&scene.router, ip(V6)?)?.is_empty());
+        Ok(())
+    })?;
+    // All addresses of the pool as one prefix.
+    scene.apply("pools", &POOLS.replace("172.22.0.10}", "172.22.0.10, bgp: {aggregationLength: 24}}"))?;
+    scene.hops6(&[0, 1, 2])?;
+    until("the prefix is announced, and the address alone is not", secs(20), || {
+        let paths = paths(&frr, "ipv4", "172.22.0.0/24")?;
+        ensure!(paths.len() == 2 && paths.values().all(|p| p["aspath"]["string"] == "50000"), "{paths:?}");
+        let host = frr.json(&format!("show bgp ipv4 unicast {V4}/32"))?;
+        ensure!(host["paths"].as_array().is_none_or(Vec::is_empty), "{host}");
+        Ok(())
+    })?;
+    scene.answers(V4, &[0, 1])?;
+    ensure!(established(&frr)? == before, "a session was reset");
+    Ok(())
 }
 
 fn frr_spreads(lab: &Lab) -> Result<()> {

@@ -1,13 +1,14 @@
 //! What one node is to do in BGP: whom to talk to, as whom, and which addresses to announce.
 
 use crate::reason::Few;
-use crate::{Plan, World};
+use crate::{Announcement, Plan, World};
 use api::bgp::Restart;
-use api::{Bgp, Family, Node, Peer, Protocol, keys};
+use api::{Bgp, Family, Node, Peer, Protocol, RouteOptions, ServiceKey, keys};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// What a node is to do in BGP, and what the user should know of it.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -37,8 +38,17 @@ pub struct Speaks {
     pub next_hops: (Option<Ipv4Addr>, Option<Ipv6Addr>),
     /// The routers that this node talks to, by name. No two have the same address.
     pub peers: BTreeMap<String, Peer>,
-    /// The addresses that this node announces, each as a prefix of its own.
-    pub addresses: BTreeSet<IpAddr>,
+    /// The addresses that this node announces.
+    pub addresses: BTreeMap<IpAddr, Announced>,
+}
+
+/// What routers are told of an address.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Announced {
+    /// As its pool says.
+    pub routes: Arc<RouteOptions>,
+    /// How many endpoints on this node serve, where only those of this node do (policy Local).
+    pub endpoints: Option<u32>,
 }
 
 /// What the user should know.
@@ -121,8 +131,15 @@ pub fn bgp(world: &World, plan: &Plan, node: &str) -> BgpPlan {
     let rack = own.labels.get(keys::RACK).filter(|r| !r.is_empty() && !conf.racks.is_empty());
     let asn = rack.and_then(|r| conf.racks.get(r).copied()).or(conf.asn);
     let peers = peers(world, own, &mut notes);
-    let addresses: BTreeSet<IpAddr> =
-        of_bgp().filter(|(_, a)| a.candidates.contains(node)).map(|(ip, _)| *ip).collect();
+    let local: BTreeSet<&ServiceKey> = world.services().filter(|s| s.local).map(|s| &s.key).collect();
+    let announced = |a: &Announcement| {
+        let mut of_local = a.services.iter().filter(|s| local.contains(s)).peekable();
+        let some = of_local.peek().is_some();
+        let endpoints = some.then(|| of_local.map(|s| world.endpoints_on(s, node)).sum());
+        Announced { routes: a.pool.routes.clone().unwrap_or_default(), endpoints }
+    };
+    let addresses: BTreeMap<IpAddr, Announced> =
+        of_bgp().filter(|(_, a)| a.candidates.contains(node)).map(|(ip, a)| (*ip, announced(a))).collect();
     if peers.is_empty() && !addresses.is_empty() {
         notes.insert(BgpNote::NoPeer);
     }

@@ -35,12 +35,12 @@ mod bgp;
 mod reason;
 mod world;
 
-pub use bgp::{BgpNote, BgpPlan, Speaks, bgp};
+pub use bgp::{Announced, BgpNote, BgpPlan, Speaks, bgp};
 pub use reason::{NoCandidate, Note};
 pub use world::{World, part_of};
 
 use api::pool::{Failover, Interface, Partition};
-use api::{Family, Node, Pool, Protocol, Service, ServiceKey, Vrrp};
+use api::{Family, Node, Pool, Protocol, RouteOptions, Service, ServiceKey, Vrrp};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -91,6 +91,8 @@ pub struct OfPool {
     pub failover: Failover,
     /// What happens to them without a majority of acceptors.
     pub partition: Partition,
+    /// What routers are told, with protocol bgp.
+    pub routes: Option<Arc<RouteOptions>>,
     /// How owners say so by VRRP, with protocol vip.
     pub vrrp: Option<Arc<Vrrp>>,
 }
@@ -133,7 +135,8 @@ pub fn plan(world: &World) -> Plan {
             let (name, interface) = (pool.name.clone(), pool.interface.clone());
             let (protocol, failover, partition) = (pool.protocol, pool.failover, pool.partition);
             let vrrp = (protocol == Protocol::Vip).then(|| Arc::new(pool.vrrp.clone()));
-            Arc::new(OfPool { name, protocol, interface, failover, partition, vrrp })
+            let routes = (protocol == Protocol::Bgp).then(|| Arc::new(pool.routes.clone()));
+            Arc::new(OfPool { name, protocol, interface, failover, partition, routes, vrrp })
         };
         let router = pool.routers.get(&address).copied();
         let (pool, services) = (pools.entry(&pool.name).or_insert_with(of_pool).clone(), keys.collect());

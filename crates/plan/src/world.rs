@@ -180,6 +180,14 @@ impl World {
         endpoints
     }
 
+    /// How many endpoints of a Service a node sends traffic to with policy Local: its ready ones, or if it has none those
+    /// that terminate and serve.
+    pub(crate) fn endpoints_on(&self, service: &ServiceKey, node: &str) -> u32 {
+        let of = self.slices.values().filter(|s| s.service == *service).filter_map(|s| s.nodes.get(node));
+        let (ready, terminating) = of.fold((0, 0), |(r, t), s| (r + s.ready, t + s.terminating));
+        if ready > 0 { ready } else { terminating }
+    }
+
     /// The pool of an address: that which its Services say they have, then any pool that contains it, then one that is
     /// gone. Excluded addresses are of the pool too: they may be in use since before they were excluded.
     pub(crate) fn pool_of(&self, address: IpAddr, services: &[&Service]) -> Option<&Pool> {

@@ -59,7 +59,7 @@ fn of(world: &World, node: &str) -> BgpPlan {
 }
 
 fn announced(world: &World, node: &str) -> Vec<String> {
-    of(world, node).speaks.iter().flat_map(|s| &s.addresses).map(ToString::to_string).collect()
+    of(world, node).speaks.iter().flat_map(|s| s.addresses.keys()).map(ToString::to_string).collect()
 }
 
 fn reasons(world: &World, node: &str) -> Vec<&'static str> {
@@ -91,6 +91,9 @@ fn with_policy_local_only_nodes_with_endpoints_announce() {
     world.set_slice(EndpointSlice { key: key.clone(), service: ServiceKey::new("n", "b"), nodes });
     assert_eq!(announced(&world, "n1"), ["172.22.0.2"]);
     assert_eq!(announced(&world, "n2"), ["172.22.0.2", "172.22.0.3"]);
+    let endpoints: Vec<_> =
+        of(&world, "n2").speaks.iter().flat_map(|s| s.addresses.values().map(|a| a.endpoints)).collect();
+    assert_eq!(endpoints, [None, Some(2)], "with policy Cluster every node serves");
     world.remove_slice(&key);
     assert_eq!(announced(&world, "n2"), ["172.22.0.2"]);
 }

@@ -1,9 +1,13 @@
 //! What the thread that talks BGP is to do, made from the plan: plain values that can be compared.
 
-use api::Family as ApiFamily;
 use api::bgp::Restart;
 use api::peer::{Bfd, Distance, Peer};
-use bgp::{Asn, Config, Family, FamilyConfig, HoldTime, InvalidNumber, NextHops, Nlri, Path, Prefix, RestartConfig};
+use api::{Family as ApiFamily, RouteOptions};
+use bgp::wire::Attributes;
+use bgp::{
+    Asn, Community, Config, ExtendedCommunity, Family, FamilyConfig, HoldTime, InvalidNumber, LargeCommunity, NextHops,
+    Nlri, Path, Prefix, RestartConfig,
+};
 use bgp::{RouterId, Routes};
 use net::{TcpOptions, Ttl};
 use plan::Speaks;
@@ -14,6 +18,9 @@ use std::time::Duration;
 
 /// Tells our one path to a prefix from none, where several may be sent (RFC 7911).
 const PATH: u32 = 1;
+/// What the link-bandwidth community says for each endpoint of a Service with policy Local, in octets a second. Only the
+/// shares of the nodes mean something; some routers cannot count above 4 billion.
+const PER_ENDPOINT: f32 = 1e6;
 /// For how long peers keep routes after the restart time where long-lived graceful restart is on: a day.
 const LONG_LIVED: u32 = 86_400;
 /// How long stale routes of a peer are kept at most after it is back.
@@ -39,7 +46,7 @@ pub(crate) struct Intent {
     pub listen: BTreeSet<(SocketAddr, Option<String>)>,
     /// The routers, by name.
     pub peers: BTreeMap<String, Router>,
-    /// What each of them is to know.
+    /// All that is announced, to whomever.
     pub routes: Arc<Routes>,
 }
 
@@ -52,6 +59,8 @@ pub(crate) struct Router {
     pub transport: TcpOptions,
     /// The session.
     pub config: Config,
+    /// What it is to know.
+    pub routes: Arc<Routes>,
     /// BFD, where it is on.
     pub bfd: Option<bfd::Config>,
     /// It is kept down.
@@ -84,11 +93,73 @@ impl Intent {
                 intent.listen.extend(at.map(|a| (SocketAddr::new(*a, port), device.clone())));
             }
         }
-        let path = Arc::new(Path::default());
-        let route = |ip: &IpAddr| (Nlri { prefix: Prefix::host(*ip), path: PATH }, path.clone());
-        intent.routes = Arc::new(speaks.addresses.iter().map(route).collect());
+        intent.routes = Arc::new(routes(speaks, asn, false, None));
+        for (name, router) in &mut intent.peers {
+            let external = router.config.peer_as != Some(router.config.local_as);
+            let routes = routes(speaks, router.config.local_as, external, Some(name));
+            // Most are told the same, and thousands of routes are kept once.
+            router.routes = if routes == *intent.routes { intent.routes.clone() } else { Arc::new(routes) };
+        }
         (intent, refused)
     }
+
+    /// Keeps once what is as it was before: to compare it then costs nothing.
+    pub(crate) fn share(&mut self, before: &Intent) {
+        let all =
+            self.peers.iter_mut().map(|(name, router)| (&mut router.routes, before.peers.get(name).map(|r| &r.routes)));
+        for (routes, before) in all.chain([(&mut self.routes, Some(&before.routes))]) {
+            if let Some(before) = before.filter(|before| **before == *routes) {
+                *routes = before.clone();
+            }
+        }
+    }
+}
+
+/// What a router is told, or all that is announced.
+fn routes(speaks: &Speaks, asn: Asn, external: bool, to: Option<&String>) -> Routes {
+    let mut prefixes: BTreeMap<Prefix, (&Arc<RouteOptions>, Option<u32>)> = BTreeMap::new();
+    for (ip, announced) in &speaks.addresses {
+        let options = &announced.routes;
+        if to.is_some_and(|to| !options.peers.is_empty() && !options.peers.contains(to)) {
+            continue;
+        }
+        let length = if ip.is_ipv4() { options.length_v4 } else { options.length_v6 };
+        let prefix = Prefix::new(*ip, length).unwrap_or_else(|| Prefix::host(*ip));
+        let (_, endpoints) = prefixes.entry(prefix).or_insert((options, Some(0)));
+        // Where all nodes serve, none has a share.
+        *endpoints = endpoints.zip(announced.endpoints).map(|(a, b)| a.saturating_add(b));
+    }
+    let mut paths: BTreeMap<(&Arc<RouteOptions>, Option<u32>), Arc<Path>> = BTreeMap::new();
+    let routes = prefixes.into_iter().map(|(prefix, (options, endpoints))| {
+        let path =
+            paths.entry((options, endpoints)).or_insert_with(|| Arc::new(path(options, endpoints, asn, external)));
+        (Nlri { prefix, path: PATH }, path.clone())
+    });
+    routes.collect()
+}
+
+fn path(options: &RouteOptions, endpoints: Option<u32>, asn: Asn, external: bool) -> Path {
+    let large = |(global, local_1, local_2): &(u32, u32, u32)| LargeCommunity {
+        global: *global,
+        local_1: *local_1,
+        local_2: *local_2,
+    };
+    let mut attributes = Attributes {
+        local_pref: options.local_pref,
+        med: options.med,
+        communities: options.communities.iter().map(|c| Community(*c)).collect(),
+        large_communities: options.large_communities.iter().map(large).collect(),
+        ..Attributes::default()
+    };
+    if let Some(endpoints) = endpoints.filter(|n| *n > 0) {
+        let bandwidth = endpoints as f32 * PER_ENDPOINT;
+        attributes.extended_communities.insert(ExtendedCommunity::link_bandwidth(asn, bandwidth));
+    }
+    // Within our own AS a path with our own number is a loop.
+    if external {
+        attributes.as_path.prepend(asn, options.prepend.into());
+    }
+    Path { attributes, next_hop: None }
 }
 
 fn router(speaks: &Speaks, peer: &Peer, own: Asn, router_id: RouterId) -> Result<Router, String> {
@@ -144,7 +215,8 @@ fn router(speaks: &Speaks, peer: &Peer, own: Asn, router_id: RouterId) -> Result
     let password = peer.password.clone().map(String::into_bytes);
     let transport = TcpOptions { source: peer.source, device: peer.device.clone(), ttl, password };
     let bfd = peer.bfd.map(bfd_config).transpose()?;
-    Ok(Router { address: SocketAddr::new(peer.address, peer.port), transport, config, bfd, down: peer.admin_down })
+    let (address, routes) = (SocketAddr::new(peer.address, peer.port), Arc::default());
+    Ok(Router { address, transport, config, routes, bfd, down: peer.admin_down })
 }
 
 fn bfd_config(given: Bfd) -> Result<bfd::Config, String> {

@@ -165,9 +165,7 @@ impl Part {
             tracing::warn!(reason = note.reason(), "{note}");
         }
         let (mut intent, refused) = new.speaks.as_ref().map(Intent::new).unwrap_or_default();
-        if intent.routes == self.sent.routes {
-            intent.routes = self.sent.routes.clone();
-        }
+        intent.share(&self.sent);
         for (peer, reason) in refused.iter().filter(|(p, r)| self.refused.get(*p) != Some(r)) {
             tracing::warn!(peer, reason, "the router cannot be talked to");
         }

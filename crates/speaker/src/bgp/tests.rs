@@ -6,7 +6,7 @@ use super::thread;
 use super::{control, status};
 use crate::orders::Orders;
 use api::{Bgp, BgpConf, BgpPeer, Node, Peer, Service, ServiceKey};
-use bgp::{Family, Nlri, Path, Prefix, State};
+use bgp::{Family, Nlri, Path, Prefix, Routes, State};
 use net::Ttl;
 use plan::{Speaks, World};
 use serde_json::{Value, json};
@@ -28,10 +28,14 @@ fn peer(name: &str, spec: Value) -> Peer {
 }
 
 fn speaks(conf_spec: Value, peers: &[(&str, Value)]) -> Speaks {
+    speaks_of(json!({}), conf_spec, peers)
+}
+
+fn speaks_of(of_pool: Value, conf_spec: Value, peers: &[(&str, Value)]) -> Speaks {
     let mut world = World::default();
     let addresses = ["10.0.0.1", "fd00::1"].iter().map(|a| a.parse().unwrap()).collect();
     world.set_node(Node { name: "n1".into(), ready: true, addresses, ..Node::default() });
-    let eip = json!({"apiVersion": GROUP, "kind": "Eip", "metadata": {"name": "p"}, "spec": {"address": "10.9.0.0/24,fd09::/64"}});
+    let eip = json!({"apiVersion": GROUP, "kind": "Eip", "metadata": {"name": "p"}, "spec": {"address": "10.9.0.0/24,fd09::/64", "bgp": of_pool}});
     world.set_pool("p", api::Pool::try_from(&serde_json::from_value::<api::Eip>(eip).unwrap()));
     let ingress = ["10.9.0.1", "fd09::1"].iter().map(|a| a.parse().unwrap()).collect();
     world.set_service(Service { key: ServiceKey::new("d", "s"), served: true, ingress, ..Service::default() });
@@ -69,6 +73,48 @@ fn an_order_says_how_each_router_is_talked_to_and_what_it_is_told() {
     assert_eq!(six.families.keys().collect::<Vec<_>>(), [&Family::Ipv6]);
     let routes: Vec<String> = intent.routes.keys().map(|n| n.prefix.to_string()).collect();
     assert_eq!(routes, ["10.9.0.1/32", "fd09::1/128"]);
+}
+
+#[test]
+fn routers_are_told_what_the_pool_says_each_in_its_way() {
+    let of_pool = json!({"communities": ["65000:7", "65000:1:2"], "localPref": 300, "med": 5, "asPathPrepend": 2,
+        "aggregationLength": 24, "aggregationLengthV6": 64, "peers": ["inside", "near"]});
+    let peers = [
+        ("inside", router("10.0.0.3", 65000)),
+        ("near", router("10.0.0.2", 65001)),
+        ("other", router("10.0.0.4", 65001)),
+    ];
+    let intent = Intent::new(&speaks_of(of_pool, json!({"as": 65000}), &peers)).0;
+    let told = |name: &str| intent.peers[name].routes.clone();
+    assert_eq!(told("other").len(), 0);
+    assert_eq!(told("near").keys().map(|n| n.prefix.to_string()).collect::<Vec<_>>(), ["10.9.0.0/24", "fd09::/64"]);
+    assert_eq!(intent.routes.len(), 2, "what gobgp shows is all that is announced");
+    let path = |name: &str| told(name).values().next().unwrap().attributes.clone();
+    assert_eq!((path("inside").as_path.hops(), path("near").as_path.hops()), (0, 2));
+    for name in ["inside", "near"] {
+        let path = path(name);
+        assert_eq!((path.local_pref, path.med), (Some(300), Some(5)));
+        assert_eq!((path.communities.len(), path.large_communities.len(), path.extended_communities.len()), (1, 1, 0));
+    }
+}
+
+#[test]
+fn of_addresses_in_one_prefix_the_endpoints_count_together_where_only_local_ones_serve() {
+    let with = |endpoints: [Option<u32>; 2]| {
+        let mut speaks =
+            speaks_of(json!({"aggregationLength": 24}), json!({"as": 65000}), &[("near", router("10.0.0.2", 65001))]);
+        let first = speaks.addresses.values().next().unwrap().clone();
+        speaks.addresses.clear();
+        for (n, endpoints) in endpoints.into_iter().enumerate() {
+            speaks.addresses.insert(IpAddr::from([10, 9, 0, n as u8]), plan::Announced { endpoints, ..first.clone() });
+        }
+        let routes = Intent::new(&speaks).0.peers["near"].routes.clone();
+        assert_eq!(routes.len(), 1);
+        let path = routes.values().next().unwrap();
+        path.attributes.extended_communities.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(with([Some(2), Some(3)]), ["lb:65000:5000000"]);
+    assert_eq!(with([Some(2), None]), Vec::<String>::new(), "one of them is served everywhere");
 }
 
 #[test]
@@ -117,7 +163,7 @@ impl Talker {
         let conf = json!({"as": asn, "routerId": own, "listenPort": listen, "listenAddresses": [own]});
         let (mut intent, refused) = Intent::new(&speaks(conf, &[("other", spec)]));
         assert!(refused.is_empty());
-        intent.routes = Arc::default();
+        intent.peers.values_mut().for_each(|router| router.routes = Arc::default());
         let (out, facts) = watch::channel(Arc::default());
         Talker { handle: thread::start(out).unwrap(), facts, intent }
     }
@@ -129,7 +175,8 @@ impl Talker {
     fn announce(&mut self, count: u32) {
         let path = Arc::new(Path::default());
         let host = |i: u32| Nlri { prefix: Prefix::host(Ipv4Addr::from_bits(0x0a10_0000 + i).into()), path: 1 };
-        self.intent.routes = Arc::new((0..count).map(|i| (host(i), path.clone())).collect());
+        let routes: Arc<Routes> = Arc::new((0..count).map(|i| (host(i), path.clone())).collect());
+        self.intent.peers.values_mut().for_each(|router| router.routes = routes.clone());
         self.apply();
     }
 

@@ -15,7 +15,7 @@ use super::intent::{Command, Intent, Router};
 use super::link::Link;
 use crate::orders::Orders;
 use bfd_news::Bfd;
-use bgp::{ConnectionId, Direction, Effect, Input, Nlri, Path, Session, Stop};
+use bgp::{ConnectionId, Direction, Effect, Input, Nlri, Path, Routes, Session, Stop};
 use engine::{Engine, Tick};
 use net::{Error, Poller, TcpConnection, TcpListener};
 use std::collections::BTreeMap;
@@ -212,10 +212,9 @@ impl Thread {
         }
         self.listen();
         self.bfd.differs = true;
-        let changes = changes(&old, &self.intent);
         for (name, router) in self.intent.peers.clone() {
             match self.peers.get_mut(&name) {
-                Some(_) => self.update(&name, router, &changes),
+                Some(_) => self.update(&name, router),
                 None => self.add(now, name, router),
             }
         }
@@ -228,7 +227,7 @@ impl Thread {
             restart.restarting = !restart.helper_only;
         }
         let mut session = Session::new(now, config, fastrand::Rng::new());
-        session.handle(now, Input::Routes(self.intent.routes.clone()));
+        session.handle(now, Input::Routes(router.routes.clone()));
         if !router.down {
             session.handle(now, Input::Start);
         }
@@ -240,15 +239,16 @@ impl Thread {
         self.effects(&name);
     }
 
-    fn update(&mut self, name: &str, router: Router, changes: &Changes) {
+    fn update(&mut self, name: &str, router: Router) {
         let Some(peer) = self.peers.get_mut(name) else { return };
         let old = std::mem::replace(&mut peer.router, router);
         let router = peer.router.clone();
         if old.config != router.config {
             self.tell(name, Input::Configure(Box::new(router.config.clone())));
         }
+        let changes = changes(&old.routes, &router.routes);
         if !changes.is_empty() {
-            self.tell(name, Input::Change(changes.clone()));
+            self.tell(name, Input::Change(changes));
         }
         match (old.down, router.down) {
             (false, true) => self.tell(name, Input::Stop(Stop::Shutdown("adminDown is set".to_owned()))),
@@ -491,13 +491,13 @@ impl Thread {
     }
 }
 
-/// What is different between the routes of two intents.
-fn changes(old: &Intent, new: &Intent) -> Changes {
-    if Arc::ptr_eq(&old.routes, &new.routes) {
+/// What is different between two sets of routes.
+fn changes(old: &Arc<Routes>, new: &Arc<Routes>) -> Changes {
+    if Arc::ptr_eq(old, new) {
         return Changes::new();
     }
-    let gone = old.routes.keys().filter(|n| !new.routes.contains_key(n)).map(|n| (*n, None));
-    let differs = |(n, p): &(&Nlri, &Arc<Path>)| old.routes.get(n).is_none_or(|q| q != *p);
-    let come = new.routes.iter().filter(differs).map(|(n, p)| (*n, Some(p.clone())));
+    let gone = old.keys().filter(|n| !new.contains_key(n)).map(|n| (*n, None));
+    let differs = |(n, p): &(&Nlri, &Arc<Path>)| old.get(n).is_none_or(|q| q != *p);
+    let come = new.iter().filter(differs).map(|(n, p)| (*n, Some(p.clone())));
     gone.chain(come).collect()
 }
