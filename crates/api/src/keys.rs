@@ -54,3 +54,6 @@ pub const MEMBERLIST_KEY: &str = "key";
 pub const OWNERSHIP: &str = "oxelb-ownership";
 /// The Lease that the leading controller holds.
 pub const CONTROLLER_LEASE: &str = "openelb-controller";
+
+/// The key of a ConfigMap that has a policy for BGP (compat §5.6).
+pub const POLICY_FILE: &str = "gobgp.conf";

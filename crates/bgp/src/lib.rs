@@ -14,6 +14,7 @@ mod config;
 mod counters;
 mod export;
 mod negotiated;
+pub mod policy;
 mod prefix;
 mod routes_in;
 mod routes_out;

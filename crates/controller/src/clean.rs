@@ -118,6 +118,7 @@ async fn read_folder(store: &Store, namespace: &str) -> Result<Found, CleanError
         memberlist: false,
         ownership: false,
         bgp: false,
+        policies: false,
     };
     let (_needs, needed) = watch::channel(BTreeSet::new());
     let mut events = store.watch(interest, needed);

@@ -134,6 +134,7 @@ pub async fn run(store: Store, options: Options, stop: impl Future<Output = ()>)
         memberlist: true,
         ownership: true,
         bgp: true,
+        policies: false,
     };
     let leader = Leader {
         store: store.clone(),

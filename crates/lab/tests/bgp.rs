@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         ("a_speaker_that_restarts_gracefully_is_never_withdrawn", restarts),
         ("in_a_cluster_nodes_write_their_own_status_and_traffic_follows_pods", in_a_cluster),
         ("routes_say_what_their_pool_says_to_whom_it_says_and_an_edit_resets_nothing", attributes),
+        ("a_policy_says_what_a_router_is_told_and_one_that_is_not_valid_changes_nothing", policy),
         ("an_internal_session_over_ipv6_carries_both_families", internal),
         ("bfd_with_frr_takes_a_silent_path_down_at_once_and_no_edit_or_restart_does", bfd_with_frr),
         ("bfd_with_bird_takes_a_silent_path_down_at_once", bfd_with_bird),
@@ -356,6 +357,80 @@ fn attributes(lab: &Lab) -> Result<()> {
     scene.answers(V4, &[0, 1])?;
     ensure!(established(&frr)? == before, "a session was reset");
     Ok(())
+}
+
+/// As OpenELB takes it: IPv4 of the pool goes with a community and a MED, everything else does not go.
+const POLICY: &str = r#"
+[[defined-sets.prefix-sets]]
+prefix-set-name = "ours"
+[[defined-sets.prefix-sets.prefix-list]]
+ip-prefix = "172.22.0.0/24"
+masklength-range = "24..32"
+[[defined-sets.neighbor-sets]]
+neighbor-set-name = "tor"
+neighbor-info-list = ["192.168.0.5"]
+[global.apply-policy.config]
+export-policy-list = ["out"]
+default-export-policy = "reject-route"
+[[policy-definitions]]
+name = "out"
+[[policy-definitions.statements]]
+name = "ipv4"
+[policy-definitions.statements.conditions.match-prefix-set]
+prefix-set = "ours"
+[policy-definitions.statements.conditions.match-neighbor-set]
+neighbor-set = "tor"
+[policy-definitions.statements.actions]
+route-disposition = "accept-route"
+[policy-definitions.statements.actions.bgp-actions]
+set-med = "77"
+[policy-definitions.statements.actions.bgp-actions.set-community]
+options = "add"
+[policy-definitions.statements.actions.bgp-actions.set-community.set-community-method]
+communities-list = ["50000:9"]
+"#;
+
+fn policy(lab: &Lab) -> Result<()> {
+    let mut scene = Scene::new(lab)?;
+    let frr = frr(&scene, "")?;
+    let map = |text: &str| {
+        let lines: String = text.lines().map(|line| format!("    {line}\n")).collect();
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: rules}}\ndata:\n  gobgp.conf: |\n{lines}")
+    };
+    scene.apply("conf", &conf("  policy: rules\n"))?;
+    scene.apply("peer", &peer("tor", ROUTER, BOTH))?;
+    // Without the ConfigMap there is no policy, as with OpenELB; it is said.
+    scene.hops6(&[0, 1, 2])?;
+    scene.said("BgpConf", "default", &["NoBgpPolicy"])?;
+    let before = established(&frr)?;
+    scene.apply("rules", &map(POLICY))?;
+    let applied = |scene: &Scene, med: u64| {
+        until("the router is told what the policy says", secs(20), || {
+            let paths = paths(&frr, "ipv4", &format!("{V4}/32"))?;
+            ensure!(paths.len() == 3, "{paths:?}");
+            let good = |p: &Value| p["metric"] == med && p["community"]["string"] == "50000:9";
+            ensure!(paths.values().all(good), "{paths:?}");
+            ensure!(next_hops(&scene.router, ip(V6)?)?.is_empty(), "what the policy rejects is announced");
+            Ok(())
+        })
+    };
+    applied(&scene, 77)?;
+    scene.apply("rules", &map(&POLICY.replace("\"77\"", "\"78\"")))?;
+    applied(&scene, 78)?;
+    // Not valid: named, and nothing changes, for nobody.
+    scene.apply("rules", &map(&POLICY.replace("set-med", "set-mood")))?;
+    scene.said("BgpConf", "default", &["BgpPolicyInvalid", "set-mood", "last good version stays in force"])?;
+    applied(&scene, 78)?;
+    ensure!(established(&frr)? == before, "a session was reset");
+    // After a restart the last good version is not known: nothing is announced, rather than everything.
+    scene.nodes[0].speaker.take().context("no speaker")?.stop()?;
+    scene.start_speaker(0)?;
+    scene.said("Speaker", "n2", &["nothing is announced to any router"])?;
+    scene.hops(&[1, 2])?;
+    scene.apply("rules", &map(POLICY))?;
+    scene.hops(&[0, 1, 2])?;
+    scene.delete("rules")?;
+    scene.hops6(&[0, 1, 2])
 }
 
 fn frr_spreads(lab: &Lab) -> Result<()> {

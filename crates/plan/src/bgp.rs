@@ -40,6 +40,8 @@ pub struct Speaks {
     pub peers: BTreeMap<String, Peer>,
     /// The addresses that this node announces.
     pub addresses: BTreeMap<IpAddr, Announced>,
+    /// The policy that decides what each router is told of them, as written; `None`: everything.
+    pub policy: Option<Arc<str>>,
 }
 
 /// What routers are told of an address.
@@ -95,8 +97,8 @@ pub enum BgpNote {
         /// What is used.
         router_id: Ipv4Addr,
     },
-    /// A policy is named, and none is applied.
-    Policy {
+    /// A policy is named that is not there.
+    NoPolicy {
         /// The ConfigMap.
         name: String,
     },
@@ -143,8 +145,9 @@ pub fn bgp(world: &World, plan: &Plan, node: &str) -> BgpPlan {
     if peers.is_empty() && !addresses.is_empty() {
         notes.insert(BgpNote::NoPeer);
     }
-    if let Some(name) = conf.policy.clone() {
-        notes.insert(BgpNote::Policy { name });
+    let policy = conf.policy.as_ref().and_then(|name| world.policy(name).cloned());
+    if let Some(name) = conf.policy.clone().filter(|_| policy.is_none()) {
+        notes.insert(BgpNote::NoPolicy { name });
     }
     if !conf.ignored.is_empty() {
         notes.insert(BgpNote::Ignored { peer: None, fields: conf.ignored.clone() });
@@ -168,6 +171,7 @@ pub fn bgp(world: &World, plan: &Plan, node: &str) -> BgpPlan {
         next_hops: (v4, v6),
         peers,
         addresses,
+        policy,
     };
     BgpPlan { speaks: Some(speaks), notes }
 }
@@ -230,7 +234,7 @@ impl BgpNote {
             BgpNote::NoPeer => "NoBgpPeer",
             BgpNote::SharedRouterId { .. } => "SharedRouterId",
             BgpNote::DerivedRouterId { .. } => "DerivedRouterId",
-            BgpNote::Policy { .. } => "PolicyNotApplied",
+            BgpNote::NoPolicy { .. } => "NoBgpPolicy",
             BgpNote::Ignored { .. } => "FieldsIgnored",
         }
     }
@@ -268,9 +272,9 @@ impl fmt::Display for BgpNote {
                 f,
                 "this node has no IPv4 address, so its router id {router_id} is made from its name or IPv6 address; set spec.routerId of BgpConf where that clashes"
             ),
-            BgpNote::Policy { name } => write!(
+            BgpNote::NoPolicy { name } => write!(
                 f,
-                "spec.policy of BgpConf default names {name}, but this version applies no policy: every route is announced to every peer"
+                "spec.policy of BgpConf default names the ConfigMap {name}, and there is none with a key gobgp.conf in the namespace of oxelb: every route is announced to every peer"
             ),
             BgpNote::Ignored { peer, fields } => {
                 match peer {

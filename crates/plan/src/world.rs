@@ -16,6 +16,8 @@ pub struct World {
     fallback: BTreeMap<String, Node>,
     slices: BTreeMap<SliceKey, EndpointSlice>,
     bgp: (Option<Bgp>, Option<InvalidBgp>),
+    /// The policies for BGP, as written, by the names of their ConfigMaps.
+    policies: BTreeMap<String, Arc<str>>,
     /// Each one's last valid version, and why its newest cannot be used.
     peers: BTreeMap<String, (Option<Peer>, Option<InvalidBgp>)>,
 }
@@ -135,6 +137,20 @@ impl World {
     /// A BgpPeer is gone.
     pub fn remove_peer(&mut self, name: &str) {
         self.peers.remove(name);
+    }
+
+    /// A policy for BGP is new or different.
+    pub fn set_policy(&mut self, name: &str, text: String) {
+        self.policies.insert(name.to_owned(), text.into());
+    }
+
+    /// A policy for BGP is gone.
+    pub fn remove_policy(&mut self, name: &str) {
+        self.policies.remove(name);
+    }
+
+    pub(crate) fn policy(&self, name: &str) -> Option<&Arc<str>> {
+        self.policies.get(name)
     }
 
     /// All BgpPeers, also those that are not valid.

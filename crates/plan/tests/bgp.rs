@@ -190,5 +190,8 @@ fn what_has_no_effect_is_named() {
     spec["transport"] = json!({"tcpMss": 1400});
     world.set_peer("tor", peer("tor", spec));
     world.set_bgp(conf(json!({"as": 50000, "useMultiplePaths": true, "policy": "rules"})));
-    assert_eq!(reasons(&world, "n1"), ["PolicyNotApplied", "FieldsIgnored", "FieldsIgnored"]);
+    assert_eq!(reasons(&world, "n1"), ["NoBgpPolicy", "FieldsIgnored", "FieldsIgnored"]);
+    world.set_policy("rules", "text".to_owned());
+    assert_eq!(reasons(&world, "n1"), ["FieldsIgnored", "FieldsIgnored"]);
+    assert_eq!(of(&world, "n1").speaks.and_then(|s| s.policy).as_deref(), Some("text"));
 }

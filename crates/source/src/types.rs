@@ -33,6 +33,8 @@ pub struct Interest {
     pub ownership: bool,
     /// How BGP runs, and with whom.
     pub bgp: bool,
+    /// What may be said by BGP, and how.
+    pub policies: bool,
 }
 
 /// What was read.
@@ -88,6 +90,17 @@ pub enum Object {
     BgpConf(Box<BgpConf>),
     /// A BgpPeer, likewise.
     BgpPeer(Box<BgpPeer>),
+    /// A ConfigMap with a policy for BGP.
+    Policy(Policy),
+}
+
+/// A ConfigMap with a policy for BGP, as written; it may be invalid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Its name.
+    pub name: String,
+    /// What its key `gobgp.conf` says.
+    pub text: String,
 }
 
 /// A Namespace and its labels.
@@ -122,6 +135,8 @@ pub enum ObjectRef {
     BgpConf(String),
     /// A BgpPeer.
     BgpPeer(String),
+    /// A ConfigMap with a policy for BGP.
+    Policy(String),
 }
 
 impl Object {
@@ -149,6 +164,7 @@ impl Object {
             Object::Ownership(_) => ObjectRef::Ownership,
             Object::BgpConf(o) => ObjectRef::BgpConf(o.metadata.name.clone().unwrap_or_default()),
             Object::BgpPeer(o) => ObjectRef::BgpPeer(o.metadata.name.clone().unwrap_or_default()),
+            Object::Policy(o) => ObjectRef::Policy(o.name.clone()),
         }
     }
 }
@@ -302,6 +318,7 @@ impl fmt::Display for ObjectRef {
             ObjectRef::Ownership => f.write_str("ConfigMap oxelb-ownership"),
             ObjectRef::BgpConf(name) => write!(f, "BgpConf {name}"),
             ObjectRef::BgpPeer(name) => write!(f, "BgpPeer {name}"),
+            ObjectRef::Policy(name) => write!(f, "ConfigMap {name}"),
         }
     }
 }

@@ -118,6 +118,7 @@ fn interest() -> Interest {
         memberlist: true,
         ownership: true,
         bgp: true,
+        policies: true,
     }
 }
 

@@ -59,6 +59,7 @@ fn start(store: &Store) -> (Told, Needs) {
         memberlist: true,
         ownership: true,
         bgp: true,
+        policies: true,
     };
     let (needs, needed) = watch::channel(BTreeSet::new());
     (Told::new(store.watch(interest, needed)), needs)

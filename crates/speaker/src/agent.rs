@@ -86,6 +86,7 @@ pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output
         memberlist: true,
         ownership: true,
         bgp: true,
+        policies: true,
     };
     let mut events = store.watch(interest, needs_out);
     let bgp = bgp::Part::new(&options.node);
@@ -525,6 +526,7 @@ fn apply(world: &mut World, object: &Object) {
         Object::BgpPeer(peer) => {
             world.set_peer(peer.metadata.name.as_deref().unwrap_or_default(), peer.as_ref().try_into());
         }
+        Object::Policy(policy) => world.set_policy(&policy.name, policy.text.clone()),
         Object::Namespace(_) | Object::Speaker(_) | Object::Memberlist(_) | Object::Ownership(_) => {}
     }
 }
@@ -537,6 +539,7 @@ fn delete(world: &mut World, reference: &ObjectRef) {
         ObjectRef::Slice(key) => world.remove_slice(key),
         ObjectRef::BgpConf(_) => world.remove_bgp(),
         ObjectRef::BgpPeer(name) => world.remove_peer(name),
+        ObjectRef::Policy(name) => world.remove_policy(name),
         ObjectRef::Namespace(_) | ObjectRef::Speaker(_) | ObjectRef::Memberlist | ObjectRef::Ownership => {}
     }
 }

@@ -3,7 +3,7 @@
 use super::reach::Report;
 use super::watch::{Kind, Step, watch};
 use crate::changes::Told;
-use crate::types::{Event, Namespace, Object, ObjectRef};
+use crate::types::{Event, Namespace, Object, ObjectRef, Policy};
 use api::{BgpConf, BgpPeer, Eip, Node, Ownership, Scope, Service, ServiceKey, Speaker, keys};
 use futures::StreamExt;
 use k8s_openapi::ByteString;
@@ -149,4 +149,10 @@ pub(crate) fn memberlist(data: Option<BTreeMap<String, ByteString>>) -> Option<O
 /// The ConfigMap `oxelb-ownership`.
 pub(crate) fn ownership(data: Option<BTreeMap<String, String>>) -> Object {
     Object::Ownership(Ownership::read(&data.unwrap_or_default()).map_err(|e| e.to_string()))
+}
+
+/// A ConfigMap with a policy for BGP; `None` for any other.
+pub(crate) fn policy(object: &core::ConfigMap) -> Option<Object> {
+    let text = object.data.as_ref()?.get(keys::POLICY_FILE)?.clone();
+    Some(Object::Policy(Policy { name: name(&object.metadata), text }))
 }

@@ -83,10 +83,18 @@ impl Cluster {
             let reduce = |o: core::Secret| kinds::memberlist(o.data);
             tasks.follow::<core::Secret>("secrets", namespace, Some(one), |_| ObjectRef::Memberlist, reduce);
         }
-        if interest.ownership {
-            let (namespace, one) = (Some(&*interest.namespace), format!("metadata.name={}", keys::OWNERSHIP));
-            let reduce = |o: core::ConfigMap| Some(kinds::ownership(o.data));
-            tasks.follow::<core::ConfigMap>("configmaps", namespace, Some(one), |_| ObjectRef::Ownership, reduce);
+        if interest.ownership || interest.policies {
+            // Policies have any name.
+            let one = (!interest.policies).then(|| format!("metadata.name={}", keys::OWNERSHIP));
+            let reference = |m: &ObjectMeta| match name(m) {
+                ownership if ownership == keys::OWNERSHIP => ObjectRef::Ownership,
+                policy => ObjectRef::Policy(policy),
+            };
+            let reduce = |o: core::ConfigMap| match o.metadata.name.as_deref() {
+                Some(keys::OWNERSHIP) => Some(kinds::ownership(o.data)),
+                _ => kinds::policy(&o),
+            };
+            tasks.follow::<core::ConfigMap>("configmaps", Some(&*interest.namespace), one, reference, reduce);
         }
         if interest.slices {
             tasks.kinds.push(slices::KIND);

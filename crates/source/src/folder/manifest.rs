@@ -23,6 +23,7 @@ pub(super) enum Manifest {
     Ownership(Box<core::ConfigMap>),
     BgpConf(Box<BgpConf>),
     BgpPeer(Box<BgpPeer>),
+    Policy(Box<core::ConfigMap>),
 }
 
 impl Manifest {
@@ -40,6 +41,7 @@ impl Manifest {
             Manifest::Ownership(_) => ObjectRef::Ownership,
             Manifest::BgpConf(o) => ObjectRef::BgpConf(name(&o.metadata)),
             Manifest::BgpPeer(o) => ObjectRef::BgpPeer(name(&o.metadata)),
+            Manifest::Policy(o) => ObjectRef::Policy(name(&o.metadata)),
         }
     }
 }
@@ -128,6 +130,7 @@ fn object(text: &str, before: u64, parsed: &mut Parsed) -> Result<(), String> {
         ("", "Namespace") => Manifest::Namespace(yaml(text, before)?),
         ("", "Secret") if name == keys::MEMBERLIST_SECRET => Manifest::Memberlist(yaml(text, before)?),
         ("", "ConfigMap") if name == keys::OWNERSHIP => Manifest::Ownership(yaml(text, before)?),
+        ("", "ConfigMap") if has_policy(text, before)? => Manifest::Policy(yaml(text, before)?),
         ("network.kubesphere.io", "BgpConf") => Manifest::BgpConf(value(text, before, first)?),
         ("network.kubesphere.io", "BgpPeer") => Manifest::BgpPeer(value(text, before, first)?),
         _ => {
@@ -139,6 +142,12 @@ fn object(text: &str, before: u64, parsed: &mut Parsed) -> Result<(), String> {
         return Err(format!("line {first}: the {kind} has no metadata.name"));
     }
     add(manifest, first, parsed)
+}
+
+/// Whether a ConfigMap is one with a policy for BGP.
+fn has_policy(text: &str, before: u64) -> Result<bool, String> {
+    let map: core::ConfigMap = yaml(text, before)?;
+    Ok(map.data.is_some_and(|data| data.contains_key(keys::POLICY_FILE)))
 }
 
 fn add(mut manifest: Manifest, line: u64, parsed: &mut Parsed) -> Result<(), String> {
@@ -163,6 +172,7 @@ fn clean(manifest: &mut Manifest) {
         Manifest::Ownership(o) => &mut o.metadata,
         Manifest::BgpConf(o) => &mut o.metadata,
         Manifest::BgpPeer(o) => &mut o.metadata,
+        Manifest::Policy(o) => &mut o.metadata,
     };
     metadata.managed_fields = None;
     metadata.finalizers = None;

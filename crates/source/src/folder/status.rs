@@ -53,7 +53,7 @@ pub(super) fn file_name(reference: &ObjectRef) -> Option<String> {
         ObjectRef::Ownership => format!("ConfigMap.{}.yaml", keys::OWNERSHIP),
         ObjectRef::BgpConf(name) => format!("BgpConf.{name}.yaml"),
         ObjectRef::BgpPeer(name) => format!("BgpPeer.{name}.yaml"),
-        ObjectRef::Node(_) | ObjectRef::Slice(_) | ObjectRef::Namespace(_) => return None,
+        ObjectRef::Node(_) | ObjectRef::Slice(_) | ObjectRef::Namespace(_) | ObjectRef::Policy(_) => return None,
     })
     // Names are the user's, and must not lead out of the folder.
     .filter(|name| !name.contains('/'))
@@ -186,6 +186,7 @@ pub(super) fn object(
         Manifest::Namespace(namespace) => Some(kinds::namespace((**namespace).clone())),
         Manifest::BgpConf(conf) => kinds::bgp_conf((**conf).clone()),
         Manifest::BgpPeer(peer) => kinds::bgp_peer((**peer).clone()),
+        Manifest::Policy(map) => kinds::policy(map),
         Manifest::Ownership(map) => Some(ownership(map, status)),
         Manifest::Memberlist(secret) => {
             let mut data = secret.data.clone().unwrap_or_default();

@@ -3,6 +3,7 @@
 use api::bgp::Restart;
 use api::peer::{Bfd, Distance, Peer};
 use api::{Family as ApiFamily, RouteOptions};
+use bgp::policy::{Policy, To};
 use bgp::wire::Attributes;
 use bgp::{
     Asn, Community, Config, ExtendedCommunity, Family, FamilyConfig, HoldTime, InvalidNumber, LargeCommunity, NextHops,
@@ -67,9 +68,31 @@ pub(crate) struct Router {
     pub down: bool,
 }
 
+/// What routers are told of what is announced.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) enum Filter {
+    /// All of it.
+    #[default]
+    Everything,
+    /// Nothing: there is a policy, and no version of it could be read.
+    Nothing,
+    /// What this policy says.
+    By(Arc<Policy>),
+}
+
+impl Filter {
+    fn export(&self, to: To, prefix: Prefix, path: Path) -> Option<Path> {
+        match self {
+            Filter::Everything => Some(path),
+            Filter::Nothing => None,
+            Filter::By(policy) => policy.export(to, prefix, &path),
+        }
+    }
+}
+
 impl Intent {
     /// What the plan asks for, and which of its routers cannot be talked to and why. Without routers nothing is done.
-    pub(crate) fn new(speaks: &Speaks) -> (Intent, BTreeMap<String, String>) {
+    pub(crate) fn new(speaks: &Speaks, filter: &Filter) -> (Intent, BTreeMap<String, String>) {
         let mut refused = BTreeMap::new();
         let (Some(asn), Some(router_id)) = (Asn::new(speaks.asn), RouterId::new(speaks.router_id)) else {
             return (Intent::default(), refused);
@@ -93,10 +116,12 @@ impl Intent {
                 intent.listen.extend(at.map(|a| (SocketAddr::new(*a, port), device.clone())));
             }
         }
-        intent.routes = Arc::new(routes(speaks, asn, false, None));
+        intent.routes = Arc::new(routes(speaks, None, |path, _| Some(path(asn, false))));
         for (name, router) in &mut intent.peers {
-            let external = router.config.peer_as != Some(router.config.local_as);
-            let routes = routes(speaks, router.config.local_as, external, Some(name));
+            let local_as = router.config.local_as;
+            let external = router.config.peer_as != Some(local_as);
+            let to = To { neighbor: router.address.ip(), next_hops: speaks.next_hops };
+            let routes = routes(speaks, Some(name), |path, prefix| filter.export(to, prefix, path(local_as, external)));
             // Most are told the same, and thousands of routes are kept once.
             router.routes = if routes == *intent.routes { intent.routes.clone() } else { Arc::new(routes) };
         }
@@ -115,8 +140,13 @@ impl Intent {
     }
 }
 
-/// What a router is told, or all that is announced.
-fn routes(speaks: &Speaks, asn: Asn, external: bool, to: Option<&String>) -> Routes {
+/// What a router is told, or all that is announced: `say` makes of each path, as it is for an AS number and inside or
+/// outside of that AS, what is said, if anything is.
+fn routes(
+    speaks: &Speaks,
+    to: Option<&String>,
+    say: impl Fn(&dyn Fn(Asn, bool) -> Path, Prefix) -> Option<Path>,
+) -> Routes {
     let mut prefixes: BTreeMap<Prefix, (&Arc<RouteOptions>, Option<u32>)> = BTreeMap::new();
     for (ip, announced) in &speaks.addresses {
         let options = &announced.routes;
@@ -129,11 +159,12 @@ fn routes(speaks: &Speaks, asn: Asn, external: bool, to: Option<&String>) -> Rou
         // Where all nodes serve, none has a share.
         *endpoints = endpoints.zip(announced.endpoints).map(|(a, b)| a.saturating_add(b));
     }
-    let mut paths: BTreeMap<(&Arc<RouteOptions>, Option<u32>), Arc<Path>> = BTreeMap::new();
-    let routes = prefixes.into_iter().map(|(prefix, (options, endpoints))| {
-        let path =
-            paths.entry((options, endpoints)).or_insert_with(|| Arc::new(path(options, endpoints, asn, external)));
-        (Nlri { prefix, path: PATH }, path.clone())
+    let mut known: BTreeSet<Arc<Path>> = BTreeSet::new();
+    let routes = prefixes.into_iter().filter_map(|(prefix, (options, endpoints))| {
+        let said = say(&|asn, external| path(options, endpoints, asn, external), prefix)?;
+        let shared = known.get(&said).cloned().unwrap_or_else(|| Arc::new(said));
+        known.insert(shared.clone());
+        Some((Nlri { prefix, path: PATH }, shared))
     });
     routes.collect()
 }

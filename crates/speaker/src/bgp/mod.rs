@@ -25,8 +25,9 @@ pub(crate) use metrics::register;
 
 use crate::orders::Orders;
 use api::speaker::{BgpSummary, Warning};
-use intent::{Command, Intent};
-use plan::{BgpNote, BgpPlan, Plan, World};
+use bgp::policy::Policy;
+use intent::{Command, Filter, Intent};
+use plan::{BgpNote, BgpPlan, Plan, Speaks, World};
 use source::{Store, Write, WriteError};
 use status::{Said, SessionSaid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,6 +88,9 @@ pub(crate) struct Part {
     out: watch::Sender<Arc<Facts>>,
     facts: watch::Receiver<Arc<Facts>>,
     plan: BgpPlan,
+    /// The policy in force, and why the one that is written now is not, if it is not.
+    filter: Filter,
+    bad_policy: Option<String>,
     /// A plan from all objects was carried out.
     began: bool,
     waits_since: Option<Instant>,
@@ -113,6 +117,8 @@ impl Part {
             out,
             facts,
             plan: BgpPlan::default(),
+            filter: Filter::default(),
+            bad_policy: None,
             began: false,
             waits_since: None,
             sent: Intent::default(),
@@ -164,7 +170,8 @@ impl Part {
         for note in new.notes.difference(&self.plan.notes) {
             tracing::warn!(reason = note.reason(), "{note}");
         }
-        let (mut intent, refused) = new.speaks.as_ref().map(Intent::new).unwrap_or_default();
+        self.take_policy(new.speaks.as_ref());
+        let (mut intent, refused) = new.speaks.as_ref().map(|s| Intent::new(s, &self.filter)).unwrap_or_default();
         intent.share(&self.sent);
         for (peer, reason) in refused.iter().filter(|(p, r)| self.refused.get(*p) != Some(r)) {
             tracing::warn!(peer, reason, "the router cannot be talked to");
@@ -173,6 +180,34 @@ impl Part {
         self.write_soon();
         self.waiting = (intent != self.sent).then_some(intent);
         self.send().map(|()| true)
+    }
+
+    /// Takes over the policy as it is written now. One that cannot be read leaves what was in force before it; after a
+    /// start that is not known, and nothing is announced: what was to be kept from a router must not be told to it.
+    fn take_policy(&mut self, speaks: Option<&Speaks>) {
+        let text = |speaks: Option<&Speaks>| speaks.and_then(|s| s.policy.clone());
+        let written = text(speaks);
+        if self.filter != Filter::Nothing && written == text(self.plan.speaks.as_ref()) {
+            return;
+        }
+        self.bad_policy = None;
+        self.filter = match (written.map(|text| text.parse::<Policy>()), std::mem::take(&mut self.filter)) {
+            (None, _) => Filter::Everything,
+            (Some(Ok(policy)), _) => Filter::By(Arc::new(policy)),
+            (Some(Err(error)), before) => {
+                let (kept, filter) = match before {
+                    Filter::By(_) => ("its last good version stays in force", before),
+                    Filter::Everything if self.plan.speaks.is_some() => {
+                        ("everything is announced to every router, as before", before)
+                    }
+                    _ => ("so nothing is announced to any router", Filter::Nothing),
+                };
+                let message = format!("the policy that BgpConf default names cannot be used, {kept}: {error}");
+                tracing::error!("{message}");
+                self.bad_policy = Some(message);
+                filter
+            }
+        };
     }
 
     /// Only at the start, and not for ever: EndpointSlices that cannot be read must not keep everything else back.
@@ -241,7 +276,8 @@ impl Part {
         }
         let own = facts.own.map(|(asn, id)| (id.to_string(), asn.get()));
         let own = own.filter(|_| self.sent.own.is_some());
-        let said: ConfSaid = (own, status::wrong(None, &self.plan.notes, None));
+        let policy = self.bad_policy.clone().map(|message| (false, "BgpPolicyInvalid".to_owned(), message));
+        let said: ConfSaid = (own, policy.or_else(|| status::wrong(None, &self.plan.notes, None)));
         // Who never spoke has nothing to take back.
         if self.written_conf.as_ref() == Some(&said) || (self.written_conf.is_none() && said == ConfSaid::default()) {
             return;
@@ -284,6 +320,7 @@ impl Part {
             |reason: &str, message: String| Warning { reason: reason.to_owned(), message, ..Warning::default() };
         let facts = self.facts.borrow().clone();
         let mut found: Vec<Warning> = self.plan.notes.iter().map(|n| warning(n.reason(), n.to_string())).collect();
+        found.extend(self.bad_policy.iter().map(|message| warning("BgpPolicyInvalid", message.clone())));
         found.extend(self.refused.iter().map(|(p, r)| warning("BgpPeerInvalid", format!("BgpPeer {p}: {r}"))));
         found.extend(facts.deaf.values().map(|why| warning("BgpPortTaken", why.clone())));
         for (name, peer) in facts.peers.iter().filter(|(_, p)| !p.established() && !p.down) {

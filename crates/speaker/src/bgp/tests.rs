@@ -1,9 +1,9 @@
 //! From a plan to orders, from facts to words, and two threads that talk to each other.
 
 use super::facts::{Facts, PeerFacts};
-use super::intent::{Command, Intent};
+use super::intent::{Command, Filter, Intent};
 use super::thread;
-use super::{control, status};
+use super::{Known, Part, control, status};
 use crate::orders::Orders;
 use api::{Bgp, BgpConf, BgpPeer, Node, Peer, Service, ServiceKey};
 use bgp::{Family, Nlri, Path, Prefix, Routes, State};
@@ -32,6 +32,11 @@ fn speaks(conf_spec: Value, peers: &[(&str, Value)]) -> Speaks {
 }
 
 fn speaks_of(of_pool: Value, conf_spec: Value, peers: &[(&str, Value)]) -> Speaks {
+    let world = world_of(of_pool, conf_spec, peers);
+    plan::bgp(&world, &plan::plan(&world), "n1").speaks.unwrap()
+}
+
+fn world_of(of_pool: Value, conf_spec: Value, peers: &[(&str, Value)]) -> World {
     let mut world = World::default();
     let addresses = ["10.0.0.1", "fd00::1"].iter().map(|a| a.parse().unwrap()).collect();
     world.set_node(Node { name: "n1".into(), ready: true, addresses, ..Node::default() });
@@ -43,7 +48,7 @@ fn speaks_of(of_pool: Value, conf_spec: Value, peers: &[(&str, Value)]) -> Speak
     for (name, spec) in peers {
         world.set_peer(name, Ok(peer(name, spec.clone())));
     }
-    plan::bgp(&world, &plan::plan(&world), "n1").speaks.unwrap()
+    world
 }
 
 fn router(address: &str, asn: u32) -> Value {
@@ -59,7 +64,7 @@ fn an_order_says_how_each_router_is_talked_to_and_what_it_is_told() {
     let peers =
         [("far", far), ("inside", router("10.0.0.3", 65000)), ("near", router("10.0.0.2", 65001)), ("six", six)];
     let conf = json!({"as": 65000, "listenPort": 17900, "gracefulRestart": {"enabled": true, "restartTime": 60}});
-    let (intent, refused) = Intent::new(&speaks(conf, &peers));
+    let (intent, refused) = Intent::new(&speaks(conf, &peers), &Filter::Everything);
     assert!(refused.is_empty());
     let listen: Vec<String> = intent.listen.iter().map(|(a, _)| a.to_string()).collect();
     assert_eq!(listen, ["0.0.0.0:17900", "[::]:17900"]);
@@ -84,7 +89,7 @@ fn routers_are_told_what_the_pool_says_each_in_its_way() {
         ("near", router("10.0.0.2", 65001)),
         ("other", router("10.0.0.4", 65001)),
     ];
-    let intent = Intent::new(&speaks_of(of_pool, json!({"as": 65000}), &peers)).0;
+    let intent = Intent::new(&speaks_of(of_pool, json!({"as": 65000}), &peers), &Filter::Everything).0;
     let told = |name: &str| intent.peers[name].routes.clone();
     assert_eq!(told("other").len(), 0);
     assert_eq!(told("near").keys().map(|n| n.prefix.to_string()).collect::<Vec<_>>(), ["10.9.0.0/24", "fd09::/64"]);
@@ -108,7 +113,7 @@ fn of_addresses_in_one_prefix_the_endpoints_count_together_where_only_local_ones
         for (n, endpoints) in endpoints.into_iter().enumerate() {
             speaks.addresses.insert(IpAddr::from([10, 9, 0, n as u8]), plan::Announced { endpoints, ..first.clone() });
         }
-        let routes = Intent::new(&speaks).0.peers["near"].routes.clone();
+        let routes = Intent::new(&speaks, &Filter::Everything).0.peers["near"].routes.clone();
         assert_eq!(routes.len(), 1);
         let path = routes.values().next().unwrap();
         path.attributes.extended_communities.iter().map(ToString::to_string).collect::<Vec<_>>()
@@ -118,9 +123,53 @@ fn of_addresses_in_one_prefix_the_endpoints_count_together_where_only_local_ones
 }
 
 #[test]
+fn a_policy_decides_for_each_router_and_when_it_breaks_the_last_good_one_stays() {
+    let peers = [("near", router("10.0.0.2", 65001)), ("other", router("10.0.0.4", 65001))];
+    let conf = json!({"as": 65000, "policy": "rules"});
+    let only_near = "[[defined-sets.neighbor-sets]]\nneighbor-set-name = \"near\"\nneighbor-info-list = [\"10.0.0.2\"]\n\
+        [global.apply-policy.config]\nexport-policy-list = [\"p\"]\ndefault-export-policy = \"reject-route\"\n\
+        [[policy-definitions]]\nname = \"p\"\n[[policy-definitions.statements]]\n\
+        [policy-definitions.statements.conditions.match-neighbor-set]\nneighbor-set = \"near\"\n\
+        [policy-definitions.statements.actions]\nroute-disposition = \"accept-route\"\n";
+    let told = |part: &Part| {
+        let sent = part.waiting.as_ref().unwrap_or(&part.sent);
+        ["near", "other"].map(|name| sent.peers.get(name).map_or(0, |r| r.routes.len()))
+    };
+    let world = |policy: &str| {
+        let mut world = world_of(json!({}), conf.clone(), &peers);
+        if !policy.is_empty() {
+            world.set_policy("rules", policy.to_owned());
+        }
+        world
+    };
+    let replan = |part: &mut Part, policy: &str| {
+        let world = world(policy);
+        // The thread cannot reach these routers; what it is told is what counts.
+        drop(part.replan(&world, &plan::plan(&world), Known::All));
+    };
+    let mut part = Part::new("n1");
+    replan(&mut part, "not a policy");
+    assert_eq!(told(&part), [0, 0], "what was to be kept from a router is not told to it");
+    assert!(part.bad_policy.as_ref().is_some_and(|why| why.contains("nothing is announced")));
+    replan(&mut part, only_near);
+    assert_eq!((told(&part), &part.bad_policy), ([2, 0], &None));
+    replan(&mut part, "not a policy");
+    assert_eq!(told(&part), [2, 0]);
+    assert!(part.bad_policy.as_ref().is_some_and(|why| why.contains("last good version")));
+    replan(&mut part, "");
+    assert_eq!(
+        (told(&part), &part.bad_policy),
+        ([2, 2], &None),
+        "as with OpenELB, without the ConfigMap there is no policy"
+    );
+    replan(&mut part, "not a policy");
+    assert_eq!(told(&part), [2, 2], "as before");
+}
+
+#[test]
 fn a_router_of_which_no_family_is_left_is_refused_and_the_others_are_not() {
     let peers = [("four", router("10.0.0.2", 65001)), ("six", router("fd00::9", 65001))];
-    let (intent, refused) = Intent::new(&speaks(json!({"as": 65000, "families": [0]}), &peers));
+    let (intent, refused) = Intent::new(&speaks(json!({"as": 65000, "families": [0]}), &peers), &Filter::Everything);
     assert_eq!(intent.peers.keys().collect::<Vec<_>>(), ["four"]);
     assert!(refused["six"].contains("spec.families"), "{refused:?}");
     assert_eq!(intent.listen.len(), 1, "nobody comes over IPv6");
@@ -128,7 +177,7 @@ fn a_router_of_which_no_family_is_left_is_refused_and_the_others_are_not() {
 
 #[test]
 fn without_routers_there_is_nothing_to_do() {
-    assert_eq!(Intent::new(&speaks(json!({"as": 65000}), &[])).0, Intent::default());
+    assert_eq!(Intent::new(&speaks(json!({"as": 65000}), &[]), &Filter::Everything).0, Intent::default());
 }
 
 #[test]
@@ -161,7 +210,7 @@ impl Talker {
         }
         let listen = if passive { i64::from(port) } else { -1 };
         let conf = json!({"as": asn, "routerId": own, "listenPort": listen, "listenAddresses": [own]});
-        let (mut intent, refused) = Intent::new(&speaks(conf, &[("other", spec)]));
+        let (mut intent, refused) = Intent::new(&speaks(conf, &[("other", spec)]), &Filter::Everything);
         assert!(refused.is_empty());
         intent.peers.values_mut().for_each(|router| router.routes = Arc::default());
         let (out, facts) = watch::channel(Arc::default());
