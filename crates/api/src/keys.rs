@@ -55,5 +55,8 @@ pub const OWNERSHIP: &str = "oxelb-ownership";
 /// The Lease that the leading controller holds.
 pub const CONTROLLER_LEASE: &str = "openelb-controller";
 
+/// The Secret with passwords of BGP sessions, each under the name of its BgpPeer.
+pub const BGP_PASSWORDS: &str = "bgp-passwords";
+
 /// The key of a ConfigMap that has a policy for BGP (compat §5.6).
 pub const POLICY_FILE: &str = "gobgp.conf";

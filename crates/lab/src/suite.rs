@@ -39,3 +39,14 @@ pub fn main(tests: Vec<Test>) -> ExitCode {
 fn failed(error: anyhow::Error) -> Failed {
     Failed::from(format!("{error:#}"))
 }
+
+/// Does one thing to each of some, all at once, for what mostly waits. The first error counts, when all have ended.
+pub fn at_once<T: Send>(each: Vec<T>, one: impl Fn(T) -> Result<()> + Sync) -> Result<()> {
+    let one = &one;
+    std::thread::scope(|scope| {
+        let running: Vec<_> = each.into_iter().map(|item| scope.spawn(move || one(item))).collect();
+        let ended: Vec<_> = running.into_iter().map(|thread| thread.join()).collect();
+        let results = ended.into_iter().map(|result| result.map_err(|_| anyhow::anyhow!("it panicked"))?);
+        results.collect()
+    })
+}

@@ -651,6 +651,17 @@ fn protected(lab: &Lab) -> Result<()> {
     scene.apply("peer", &with("s3cret").replace("  ttlSecurity: {enabled: true}\n", ""))?;
     scene.hops(&[])?;
     scene.apply("peer", &with("s3cret"))?;
+    scene.hops(&[0, 1, 2])?;
+    // The password of the Secret counts more.
+    let secret = |password: &str| {
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: bgp-passwords, namespace: openelb-system}}\nstringData: {{tor: {password}}}\n"
+        )
+    };
+    scene.apply("passwords", &secret("wrong"))?;
+    scene.hops(&[])?;
+    scene.apply("passwords", &secret("s3cret"))?;
+    scene.apply("peer", &with("other"))?;
     scene.hops(&[0, 1, 2])
 }
 

@@ -13,7 +13,7 @@ use lab::faults::{Fault, Scene};
 use lab::host::Lab;
 use lab::oxelb::binary;
 use lab::process::Process;
-use lab::suite::{self, Test};
+use lab::suite::{self, Test, at_once};
 use lab::wait::{millis, secs, until};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -62,13 +62,12 @@ fn fast(lab: &Lab) -> Result<()> {
 }
 
 fn pair(lab: &Lab) -> Result<()> {
-    for (number, gateway) in [true, false].into_iter().enumerate() {
-        let lab = Lab::new(&lab.sandbox, &format!("pair.{number}"))?;
+    at_once(vec![true, false], |gateway| {
+        let lab = Lab::new(&lab.sandbox, &format!("pair.{gateway}"))?;
         let mut scene = Scene::start(&lab, 2, "normal", gateway)?;
         // The one that is left may be the acceptor or not: after the first death the other one owns.
-        run(&mut scene, &[Fault::Kill, Fault::Kill, Fault::Cable], millis(2600))?;
-    }
-    Ok(())
+        run(&mut scene, &[Fault::Kill, Fault::Kill, Fault::Cable], millis(2600))
+    })
 }
 
 fn frozen(lab: &Lab) -> Result<()> {

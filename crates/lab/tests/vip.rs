@@ -8,7 +8,7 @@ use lab::cluster::DEVICE;
 use lab::faults::{Fault, Scene};
 use lab::host::{Host, Lab};
 use lab::keepalived::{self, Instance};
-use lab::suite::{self, Test};
+use lab::suite::{self, Test, at_once};
 use lab::wait::{millis, secs, until};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
@@ -80,11 +80,12 @@ const WAYS: [Way; 4] = [
 ];
 
 fn backup(lab: &Lab) -> Result<()> {
-    for way in &WAYS {
+    let one = |way: &Way| {
         let lab = Lab::new(&lab.sandbox, &format!("backup.{}", way.name))?;
-        backup_by(&lab, way)?;
-        println!("{}: a backup while we advertise, master when we do not", way.name);
-    }
+        backup_by(&lab, way).with_context(|| way.name)
+    };
+    at_once(WAYS.iter().collect(), one)?;
+    println!("a backup while we advertise, master when we do not: {}", WAYS.map(|way| way.name).join(", "));
     Ok(())
 }
 

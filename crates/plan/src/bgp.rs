@@ -102,6 +102,11 @@ pub enum BgpNote {
         /// The ConfigMap.
         name: String,
     },
+    /// The Secret with passwords has one that cannot be used.
+    Password {
+        /// The BgpPeer.
+        peer: String,
+    },
     /// Fields that mean nothing.
     Ignored {
         /// The BgpPeer; `None` for the BgpConf.
@@ -110,6 +115,9 @@ pub enum BgpNote {
         fields: BTreeSet<String>,
     },
 }
+
+/// How many octets a password of TCP-MD5 has (RFC 2385; Linux).
+const PASSWORD: std::ops::RangeInclusive<usize> = 1..=80;
 
 /// What `node` is to do. A node that is not Ready keeps its sessions and withdraws everything (D8): it is no candidate.
 pub fn bgp(world: &World, plan: &Plan, node: &str) -> BgpPlan {
@@ -190,7 +198,17 @@ fn peers(world: &World, node: &Node, notes: &mut BTreeSet<BgpNote>) -> BTreeMap<
         if !peer.ignored.is_empty() {
             notes.insert(BgpNote::Ignored { peer: Some(peer.name.clone()), fields: peer.ignored.clone() });
         }
-        peers.insert(peer.name.clone(), peer.clone());
+        let mut peer = peer.clone();
+        match world.password(&peer.name).map(|password| (password, PASSWORD.contains(&password.len()))) {
+            Some((password, true)) => peer.password = Some(password.clone()),
+            // Not the one of the object either: that would be a session with less protection than asked for.
+            Some((_, false)) => {
+                notes.insert(BgpNote::Password { peer: peer.name.clone() });
+                continue;
+            }
+            None => {}
+        }
+        peers.insert(peer.name.clone(), peer);
     }
     peers
 }
@@ -235,6 +253,7 @@ impl BgpNote {
             BgpNote::SharedRouterId { .. } => "SharedRouterId",
             BgpNote::DerivedRouterId { .. } => "DerivedRouterId",
             BgpNote::NoPolicy { .. } => "NoBgpPolicy",
+            BgpNote::Password { .. } => "BgpPasswordInvalid",
             BgpNote::Ignored { .. } => "FieldsIgnored",
         }
     }
@@ -275,6 +294,11 @@ impl fmt::Display for BgpNote {
             BgpNote::NoPolicy { name } => write!(
                 f,
                 "spec.policy of BgpConf default names the ConfigMap {name}, and there is none with a key gobgp.conf in the namespace of oxelb: every route is announced to every peer"
+            ),
+            BgpNote::Password { peer } => write!(
+                f,
+                "the password of BgpPeer {peer} in the Secret {} is empty or longer than 80 octets: the router is not talked to",
+                keys::BGP_PASSWORDS
             ),
             BgpNote::Ignored { peer, fields } => {
                 match peer {

@@ -18,6 +18,8 @@ pub struct World {
     bgp: (Option<Bgp>, Option<InvalidBgp>),
     /// The policies for BGP, as written, by the names of their ConfigMaps.
     policies: BTreeMap<String, Arc<str>>,
+    /// Passwords of BGP sessions, by BgpPeer.
+    passwords: BTreeMap<String, String>,
     /// Each one's last valid version, and why its newest cannot be used.
     peers: BTreeMap<String, (Option<Peer>, Option<InvalidBgp>)>,
 }
@@ -137,6 +139,15 @@ impl World {
     /// A BgpPeer is gone.
     pub fn remove_peer(&mut self, name: &str) {
         self.peers.remove(name);
+    }
+
+    /// The passwords of BGP sessions, by BgpPeer, are others.
+    pub fn set_passwords(&mut self, passwords: BTreeMap<String, String>) {
+        self.passwords = passwords;
+    }
+
+    pub(crate) fn password(&self, peer: &str) -> Option<&String> {
+        self.passwords.get(peer)
     }
 
     /// A policy for BGP is new or different.

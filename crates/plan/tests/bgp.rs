@@ -184,6 +184,21 @@ fn of_two_peers_with_one_address_one_is_used_and_the_other_named() {
 }
 
 #[test]
+fn a_password_of_the_secret_counts_more_than_that_of_the_object() {
+    let mut world = world();
+    let mut spec = router("192.168.0.5");
+    spec["conf"]["authPassword"] = json!("in the object");
+    world.set_peer("tor", peer("tor", spec));
+    let password = |world: &World| of(world, "n1").speaks.and_then(|s| s.peers["tor"].password.clone());
+    assert_eq!(password(&world).as_deref(), Some("in the object"));
+    world.set_passwords([("tor".to_owned(), "in the Secret".to_owned())].into());
+    assert_eq!(password(&world).as_deref(), Some("in the Secret"));
+    world.set_passwords([("tor".to_owned(), "x".repeat(81))].into());
+    assert_eq!(reasons(&world, "n1"), ["NoBgpPeer", "BgpPasswordInvalid"]);
+    assert_eq!(of(&world, "n1").speaks.map(|s| s.peers.len()), Some(0), "it is not talked to without");
+}
+
+#[test]
 fn what_has_no_effect_is_named() {
     let mut world = world();
     let mut spec = router("192.168.0.5");

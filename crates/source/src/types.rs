@@ -33,7 +33,7 @@ pub struct Interest {
     pub ownership: bool,
     /// How BGP runs, and with whom.
     pub bgp: bool,
-    /// What may be said by BGP, and how.
+    /// What may be said by BGP, and the passwords for it.
     pub policies: bool,
 }
 
@@ -92,6 +92,8 @@ pub enum Object {
     BgpPeer(Box<BgpPeer>),
     /// A ConfigMap with a policy for BGP.
     Policy(Policy),
+    /// The passwords of the Secret `bgp-passwords`, by BgpPeer.
+    Passwords(BTreeMap<String, String>),
 }
 
 /// A ConfigMap with a policy for BGP, as written; it may be invalid.
@@ -137,6 +139,8 @@ pub enum ObjectRef {
     BgpPeer(String),
     /// A ConfigMap with a policy for BGP.
     Policy(String),
+    /// The Secret `bgp-passwords`.
+    Passwords,
 }
 
 impl Object {
@@ -165,6 +169,7 @@ impl Object {
             Object::BgpConf(o) => ObjectRef::BgpConf(o.metadata.name.clone().unwrap_or_default()),
             Object::BgpPeer(o) => ObjectRef::BgpPeer(o.metadata.name.clone().unwrap_or_default()),
             Object::Policy(o) => ObjectRef::Policy(o.name.clone()),
+            Object::Passwords(_) => ObjectRef::Passwords,
         }
     }
 }
@@ -319,6 +324,7 @@ impl fmt::Display for ObjectRef {
             ObjectRef::BgpConf(name) => write!(f, "BgpConf {name}"),
             ObjectRef::BgpPeer(name) => write!(f, "BgpPeer {name}"),
             ObjectRef::Policy(name) => write!(f, "ConfigMap {name}"),
+            ObjectRef::Passwords => f.write_str("Secret bgp-passwords"),
         }
     }
 }

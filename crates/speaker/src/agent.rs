@@ -526,6 +526,7 @@ fn apply(world: &mut World, object: &Object) {
         Object::BgpPeer(peer) => {
             world.set_peer(peer.metadata.name.as_deref().unwrap_or_default(), peer.as_ref().try_into());
         }
+        Object::Passwords(passwords) => world.set_passwords(passwords.clone()),
         Object::Policy(policy) => world.set_policy(&policy.name, policy.text.clone()),
         Object::Namespace(_) | Object::Speaker(_) | Object::Memberlist(_) | Object::Ownership(_) => {}
     }
@@ -540,6 +541,7 @@ fn delete(world: &mut World, reference: &ObjectRef) {
         ObjectRef::BgpConf(_) => world.remove_bgp(),
         ObjectRef::BgpPeer(name) => world.remove_peer(name),
         ObjectRef::Policy(name) => world.remove_policy(name),
+        ObjectRef::Passwords => world.set_passwords(BTreeMap::new()),
         ObjectRef::Namespace(_) | ObjectRef::Speaker(_) | ObjectRef::Memberlist | ObjectRef::Ownership => {}
     }
 }

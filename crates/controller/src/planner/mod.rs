@@ -280,7 +280,7 @@ impl Planner {
                 return;
             }
             // They give no addresses.
-            Object::BgpConf(_) | Object::BgpPeer(_) | Object::Policy(_) => return,
+            Object::BgpConf(_) | Object::BgpPeer(_) | Object::Policy(_) | Object::Passwords(_) => return,
         }
         self.look(now);
     }
@@ -325,7 +325,7 @@ impl Planner {
             }
             ObjectRef::Memberlist => self.memberlist = Memberlist::Missing,
             ObjectRef::Ownership => self.acceptors.unset(),
-            ObjectRef::BgpConf(_) | ObjectRef::BgpPeer(_) | ObjectRef::Policy(_) => return,
+            ObjectRef::BgpConf(_) | ObjectRef::BgpPeer(_) | ObjectRef::Policy(_) | ObjectRef::Passwords => return,
         }
         self.look(now);
     }

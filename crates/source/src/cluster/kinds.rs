@@ -156,3 +156,9 @@ pub(crate) fn policy(object: &core::ConfigMap) -> Option<Object> {
     let text = object.data.as_ref()?.get(keys::POLICY_FILE)?.clone();
     Some(Object::Policy(Policy { name: name(&object.metadata), text }))
 }
+
+/// The Secret `bgp-passwords`. What is no text is no password that anybody can type into a router.
+pub(crate) fn passwords(data: Option<BTreeMap<String, ByteString>>) -> Object {
+    let text = |(peer, password): (String, ByteString)| Some((peer, String::from_utf8(password.0).ok()?));
+    Object::Passwords(data.unwrap_or_default().into_iter().filter_map(text).collect())
+}

@@ -83,6 +83,17 @@ impl Cluster {
             let reduce = |o: core::Secret| kinds::memberlist(o.data);
             tasks.follow::<core::Secret>("secrets", namespace, Some(one), |_| ObjectRef::Memberlist, reduce);
         }
+        if interest.policies {
+            let (namespace, one) = (Some(&*interest.namespace), format!("metadata.name={}", keys::BGP_PASSWORDS));
+            let reduce = |o: core::Secret| Some(kinds::passwords(o.data));
+            tasks.follow::<core::Secret>(
+                "secret bgp-passwords",
+                namespace,
+                Some(one),
+                |_| ObjectRef::Passwords,
+                reduce,
+            );
+        }
         if interest.ownership || interest.policies {
             // Policies have any name.
             let one = (!interest.policies).then(|| format!("metadata.name={}", keys::OWNERSHIP));

@@ -24,6 +24,7 @@ pub(super) enum Manifest {
     BgpConf(Box<BgpConf>),
     BgpPeer(Box<BgpPeer>),
     Policy(Box<core::ConfigMap>),
+    Passwords(Box<core::Secret>),
 }
 
 impl Manifest {
@@ -42,6 +43,7 @@ impl Manifest {
             Manifest::BgpConf(o) => ObjectRef::BgpConf(name(&o.metadata)),
             Manifest::BgpPeer(o) => ObjectRef::BgpPeer(name(&o.metadata)),
             Manifest::Policy(o) => ObjectRef::Policy(name(&o.metadata)),
+            Manifest::Passwords(_) => ObjectRef::Passwords,
         }
     }
 }
@@ -129,6 +131,7 @@ fn object(text: &str, before: u64, parsed: &mut Parsed) -> Result<(), String> {
         ("", "Node") => Manifest::Node(yaml(text, before)?),
         ("", "Namespace") => Manifest::Namespace(yaml(text, before)?),
         ("", "Secret") if name == keys::MEMBERLIST_SECRET => Manifest::Memberlist(yaml(text, before)?),
+        ("", "Secret") if name == keys::BGP_PASSWORDS => Manifest::Passwords(yaml(text, before)?),
         ("", "ConfigMap") if name == keys::OWNERSHIP => Manifest::Ownership(yaml(text, before)?),
         ("", "ConfigMap") if has_policy(text, before)? => Manifest::Policy(yaml(text, before)?),
         ("network.kubesphere.io", "BgpConf") => Manifest::BgpConf(value(text, before, first)?),
@@ -173,6 +176,7 @@ fn clean(manifest: &mut Manifest) {
         Manifest::BgpConf(o) => &mut o.metadata,
         Manifest::BgpPeer(o) => &mut o.metadata,
         Manifest::Policy(o) => &mut o.metadata,
+        Manifest::Passwords(o) => &mut o.metadata,
     };
     metadata.managed_fields = None;
     metadata.finalizers = None;

@@ -322,7 +322,7 @@ impl Reader {
             Object::Memberlist(_) => self.interest.memberlist,
             Object::Ownership(_) => self.interest.ownership,
             Object::BgpConf(_) | Object::BgpPeer(_) => self.interest.bgp,
-            Object::Policy(_) => self.interest.policies,
+            Object::Policy(_) | Object::Passwords(_) => self.interest.policies,
         }
     }
 

@@ -53,7 +53,11 @@ pub(super) fn file_name(reference: &ObjectRef) -> Option<String> {
         ObjectRef::Ownership => format!("ConfigMap.{}.yaml", keys::OWNERSHIP),
         ObjectRef::BgpConf(name) => format!("BgpConf.{name}.yaml"),
         ObjectRef::BgpPeer(name) => format!("BgpPeer.{name}.yaml"),
-        ObjectRef::Node(_) | ObjectRef::Slice(_) | ObjectRef::Namespace(_) | ObjectRef::Policy(_) => return None,
+        ObjectRef::Node(_)
+        | ObjectRef::Slice(_)
+        | ObjectRef::Namespace(_)
+        | ObjectRef::Policy(_)
+        | ObjectRef::Passwords => return None,
     })
     // Names are the user's, and must not lead out of the folder.
     .filter(|name| !name.contains('/'))
@@ -187,14 +191,18 @@ pub(super) fn object(
         Manifest::BgpConf(conf) => kinds::bgp_conf((**conf).clone()),
         Manifest::BgpPeer(peer) => kinds::bgp_peer((**peer).clone()),
         Manifest::Policy(map) => kinds::policy(map),
+        Manifest::Passwords(secret) => Some(kinds::passwords(Some(data(secret)))),
         Manifest::Ownership(map) => Some(ownership(map, status)),
-        Manifest::Memberlist(secret) => {
-            let mut data = secret.data.clone().unwrap_or_default();
-            let text = secret.string_data.clone().unwrap_or_default();
-            data.extend(text.into_iter().map(|(name, text)| (name, ByteString(text.into_bytes()))));
-            kinds::memberlist(Some(data))
-        }
+        Manifest::Memberlist(secret) => kinds::memberlist(Some(data(secret))),
     }
+}
+
+/// What a Secret holds, in either form.
+fn data(secret: &core::Secret) -> BTreeMap<String, ByteString> {
+    let mut data = secret.data.clone().unwrap_or_default();
+    let text = secret.string_data.clone().unwrap_or_default();
+    data.extend(text.into_iter().map(|(name, text)| (name, ByteString(text.into_bytes()))));
+    data
 }
 
 /// The manifest is where it begins; what was made of it since has a higher number.
