@@ -8,7 +8,7 @@ use std::io::BufReader;
 use std::path::Path;
 
 /// Rises whenever an older oxelb could not read what a newer one wrote, or the other way round.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Serialize)]
 struct Saved<'a> {
@@ -77,7 +77,7 @@ pub fn load(path: &Path) -> Result<Vec<Object>, SnapshotError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Namespace;
+    use crate::types::{Namespace, Policy};
     use api::{Eip, EipSpec, EndpointSlice, Node, Service, ServiceKey, SliceKey, Speaker};
 
     fn objects() -> Vec<Object> {
@@ -100,6 +100,8 @@ mod tests {
             Object::Speaker(Box::new(Speaker::new("a", Default::default()))),
             Object::Memberlist(vec![vec![1, 2, 255]]),
             Object::Ownership(Ok(api::Ownership { epoch: 1, ..Default::default() })),
+            Object::Policy(Policy { name: "rules".into(), text: "[global]".into() }),
+            Object::Passwords([("tor".to_owned(), "secret".to_owned())].into()),
         ]
     }
 
@@ -114,6 +116,8 @@ mod tests {
         save(&path, &objects()).unwrap();
         assert_eq!(load(&path).unwrap(), objects());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left behind");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600, "keys and passwords are in it");
     }
 
     #[test]
@@ -124,8 +128,8 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, &text[..text.len() / 2]).unwrap();
         assert!(matches!(load(&path), Err(SnapshotError::Damaged { .. })));
-        std::fs::write(&path, r#"{"version":2,"things":[]}"#).unwrap();
-        assert!(matches!(load(&path), Err(SnapshotError::Version { version: 2, .. })));
+        std::fs::write(&path, r#"{"version":3,"things":[]}"#).unwrap();
+        assert!(matches!(load(&path), Err(SnapshotError::Version { version: 3, .. })));
     }
 
     #[test]

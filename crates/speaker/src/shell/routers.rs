@@ -21,7 +21,7 @@ use vrrp::{Centis, Config, Effect, Input, Mode, Priority, Router, Settings, Stat
 const LOOK: Duration = Duration::from_secs(1);
 /// Another speaker may be heard by VRRP before its heartbeats say that it is one.
 const STRANGE: Duration = Duration::from_secs(4);
-/// The last octet but five of an advertisement is what its sender's priority is; zero says that it stops.
+/// The octet of an advertisement that has its sender's priority; zero says that it stops being master.
 const PRIORITY: usize = 2;
 
 /// The virtual routers of this node.
