@@ -61,6 +61,11 @@ fn unit_of(id: u8, ipv6: bool) -> IpAddr {
     Ipv6Addr::new(0x0100, 0, 0, 0, 0, 0, u16::from(ipv6), id.into()).into()
 }
 
+/// Whether it is such an address.
+pub fn is_unit(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(ip) if ip.segments().starts_with(&[0x0100, 0, 0, 0]))
+}
+
 /// One address that some node is to own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wanted {

@@ -1,7 +1,7 @@
 //! What is pure in the speaker: from a plan to an intent, from facts to warnings and status.
 
 use crate::facts::{Conflict, Facts, Foreign, Probed};
-use crate::intent::Intent;
+use crate::intent::{Intent, is_unit};
 use crate::status::Status;
 use crate::{Options, warnings};
 use api::{Eip, Node, Pool, Service};
@@ -97,6 +97,7 @@ fn addresses_of_vip_with_one_id_are_one_to_the_lease_and_those_without_wait() {
     assert_eq!(intent.members(units[0].0), ips(&[1, 2]));
     assert_eq!((intent.unit(ips(&[2])[0]), intent.unit(ips(&[3])[0])), (units[0].0, units[1].0));
     assert!(!intent.addresses.contains_key(&ips(&[4])[0]), "it has no id yet");
+    assert!(is_unit(units[0].0) && !is_unit(ips(&[1])[0]));
     let of_layer2 = "10.0.0.100".parse().unwrap();
     assert_eq!((intent.unit(of_layer2), intent.members(of_layer2)), (of_layer2, vec![of_layer2]));
 }

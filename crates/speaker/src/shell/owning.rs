@@ -3,7 +3,7 @@
 use super::questions::{Gateway, Outcome, Subject, Why};
 use super::{LOOK_AGAIN, SELF_PROBE, Shell};
 use crate::facts::Conflict;
-use crate::intent::{Intent, Place};
+use crate::intent::{Intent, Place, is_unit};
 use api::pool::Interface;
 use engine::{Engine, IfIndex, MacAddr, Tick};
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,6 +84,8 @@ impl Shell {
     /// What the lease knows, with the addresses of Services in place of what it knows them by.
     pub(super) fn view(&self, now: Tick) -> lease::View {
         let mut view = self.lease.view(now);
+        // What was known by an id that nothing has any more.
+        view.moves.retain(|m| !is_unit(m.address) || self.intent.units.contains_key(&m.address));
         if self.intent.units.is_empty() {
             return view;
         }

@@ -12,7 +12,7 @@ use crate::intent::Unit;
 use engine::{Engine, IfIndex, Tick};
 use net::RawIp;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use vrrp::packet::{self, Meta, Version};
 use vrrp::{Centis, Config, Effect, Input, Mode, Priority, Router, Settings, State, Vrid};
@@ -128,9 +128,15 @@ impl Shell {
         own.map(|(ip, _)| ip).min()
     }
 
+    /// From where our speakers advertise: as they say, and their nodes' addresses, should their words not come through.
+    fn advertisers(&self) -> BTreeSet<IpAddr> {
+        let nodes = self.intent.peers.values().map(SocketAddr::ip);
+        self.lease.advertisers().into_iter().chain(nodes).collect()
+    }
+
     /// Starts, changes and stops routers, as the intent and the links demand.
     pub(super) fn configure_routers(&mut self, now: Tick) {
-        let members: BTreeSet<IpAddr> = self.lease.advertisers();
+        let members = self.advertisers();
         let mut wanted = BTreeMap::new();
         for (key, unit) in &self.intent.units {
             let on = self.resolved.get(&unit.place.interface).and_then(|on| on.as_ref().ok()?.first().copied());
@@ -169,6 +175,8 @@ impl Shell {
             self.routers.running.values().map(|r| (r.on, r.router.config().source.is_ipv6())).collect();
         self.routers.sockets.retain(|place, _| used.contains(place));
         self.routers.look_at.get_or_insert(now + LOOK);
+        let running = &self.routers.running;
+        self.facts.foreign_routers.retain(|foreign| running.values().any(|r| r.id == foreign.id));
     }
 
     /// Opens what advertisements of this link and family need; false where that fails.
@@ -229,7 +237,7 @@ impl Shell {
             return;
         }
         self.routers.look_at = Some(now + LOOK);
-        let members = self.lease.advertisers();
+        let members = self.advertisers();
         let known = |r: &Running| {
             r.elects() || matches!(&r.router.config().mode, Mode::Led { members: known } if *known == members)
         };
