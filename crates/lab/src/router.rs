@@ -42,6 +42,21 @@ impl Frr {
         Ok(frr)
     }
 
+    /// Starts zebra and vrrpd, with this configuration of vrrpd.
+    pub fn vrrp(lab: &Lab, host: &Host, vrrpd: &str) -> Result<Frr> {
+        let dir = folder(lab, host, "frr")?;
+        fs::write(dir.join("vrrpd.conf"), vrrpd)?;
+        let zebra = zebra(host, &dir)?;
+        let process = host.spawn("vrrpd", frr(&dir, "vrrpd"))?;
+        process.until("it answers", secs(20), || Ok(fs::metadata(dir.join("vrrpd.vty"))?))?;
+        Ok(Frr { host: host.clone(), dir, daemons: vec![zebra, process] })
+    }
+
+    /// Ends all of it in good order.
+    pub fn stop(self) -> Result<()> {
+        self.daemons.into_iter().rev().try_for_each(Process::stop)
+    }
+
     /// What a command of vtysh prints.
     pub fn show(&self, command: &str) -> Result<String> {
         self.check()?;

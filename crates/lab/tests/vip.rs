@@ -8,6 +8,7 @@ use lab::cluster::DEVICE;
 use lab::faults::{Fault, Scene};
 use lab::host::{Host, Lab};
 use lab::keepalived::{self, Instance};
+use lab::router::Frr;
 use lab::suite::{self, Test, at_once};
 use lab::wait::{millis, secs, until};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         ("while_openelbs_keepalived_has_an_address_ours_wait_and_follow_it", taken_over),
         ("an_id_that_a_stranger_uses_is_named_and_another_one_is_taken", foreign),
         ("with_interop_vrrp_elects_one_master_among_our_nodes_and_keepalived", interop),
+        ("with_interop_vrrp_elects_one_master_among_our_nodes_and_frr", interop_frr),
         ("addresses_spread_over_nodes_with_few_ids", spread),
     ];
     suite::main(tests)
@@ -301,6 +303,48 @@ fn interop(lab: &Lab) -> Result<()> {
         Ok(())
     })
 }
+
+fn interop_frr(lab: &Lab) -> Result<()> {
+    let scene = Scene::with_pool(lab, 2, &spec(", vrrp: {routerId: \"51\", mode: interop}"), 1, true)?;
+    let beside = scene.router().clone();
+    // FRR answers from the virtual router's own MAC, on a macvlan that it switches on and off.
+    beside.run(&format!(
+        "ip link add vrrp4-2-1 link eth0 type macvlan mode bridge\n\
+         ip link set dev vrrp4-2-1 address {FRR_MAC}\n\
+         ip addr add {ADDRESS}/32 dev vrrp4-2-1\n\
+         ip link set dev vrrp4-2-1 up"
+    ))?;
+    // Its address is for that interface alone.
+    beside.sysctl("net/ipv4/conf/eth0/arp_ignore", "1")?;
+    let ours = |scene: &Scene| {
+        let found = scene.answering()?;
+        ensure!(found.len() == 1 && !found.contains(FRR_MAC), "{found:?} answer");
+        Ok(())
+    };
+    let config = "interface eth0\n vrrp 51 version 3\n vrrp 51 priority 150\n vrrp 51 ip 192.168.0.180\n";
+    let frr = Frr::vrrp(lab, &beside, config)?;
+    let theirs = |scene: &Scene| {
+        until("FRR answers, and nobody else", secs(20), || {
+            let found = scene.answering()?;
+            ensure!(found.iter().eq([FRR_MAC]), "{found:?} answer");
+            ensure!(scene.have(ADDRESS)?.is_empty(), "{:?} have it", scene.have(ADDRESS)?);
+            Ok(())
+        })
+    };
+    theirs(&scene)?;
+    let since = Instant::now();
+    frr.configure(&["interface eth0", "vrrp 51 shutdown"])?;
+    until("ours answer", secs(20), || ours(&scene))?;
+    println!("FRR gave up: one of ours answers after {} ms", since.elapsed().as_millis());
+    frr.configure(&["interface eth0", "no vrrp 51 shutdown"])?;
+    theirs(&scene)?;
+    frr.stop()?;
+    beside.ip("link delete vrrp4-2-1")?;
+    until("ours answer again", secs(20), || ours(&scene))
+}
+
+/// The MAC of virtual router 51 (RFC 9568 §7.3).
+const FRR_MAC: &str = "00:00:5e:00:01:33";
 
 fn spread(lab: &Lab) -> Result<()> {
     let scene = Scene::with_pool(lab, 3, &spec(""), 100, true)?;

@@ -43,7 +43,9 @@ pub struct Config {
 /// What this node found on its links; each replaces the one before.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Sight {
-    /// The addresses whose gateway does not answer.
+    /// Some gateway does not answer: this node is the last to get an address.
+    pub cut: bool,
+    /// Those of the addresses that this node owns whose gateway does not answer.
     pub silent: BTreeSet<IpAddr>,
     /// Those of [`Lease::asked_to_reach`](crate::Lease::asked_to_reach) whose gateway answers.
     pub reached: BTreeSet<IpAddr>,

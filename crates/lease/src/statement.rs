@@ -31,7 +31,7 @@ pub struct Statement {
     pub owned: BTreeSet<IpAddr>,
     /// The addresses that it cannot announce although it is a candidate.
     pub unable: BTreeSet<IpAddr>,
-    /// The addresses whose gateway does not answer it.
+    /// Those of the addresses that it owns whose gateway does not answer it.
     pub silent: BTreeSet<IpAddr>,
     /// The addresses whose gateway answers it; said only where another speaker calls it silent.
     pub reached: BTreeSet<IpAddr>,

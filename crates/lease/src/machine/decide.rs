@@ -5,7 +5,7 @@ use super::Lease;
 use crate::config::Reason;
 use crate::placement::Group;
 use crate::statement::Statement;
-use crate::types::{Node, Partition};
+use crate::types::Partition;
 use engine::Tick;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -88,9 +88,10 @@ impl Lease {
         claims
     }
 
-    /// Somebody holds this speaker down, because it died too often. It says so itself, so that all are of one opinion.
+    /// This speaker is to get nothing while there are others: its gateway is silent, or somebody holds it down because it
+    /// died too often. It says so itself, so that all are of one opinion.
     pub(super) fn rests(&self) -> bool {
-        self.peers.values().any(|p| p.alive && p.holds_us_down)
+        self.cut || self.peers.values().any(|p| p.alive && p.holds_us_down)
     }
 
     /// The candidates for an address that can have it now.
@@ -105,17 +106,15 @@ impl Lease {
     ) -> (Vec<(IpAddr, usize)>, Vec<Group<'a>>) {
         let able = Able::new(self);
         let (mut members, mut groups) = (Vec::new(), Vec::new());
-        // Most addresses share one set of candidates, and most nodes can announce them all.
-        let mut common: BTreeMap<(*const BTreeSet<Node>, Partition), usize> = BTreeMap::new();
+        // Most addresses have the same candidates, and the same nodes that are worse for them than others, if any.
+        let mut known: BTreeMap<_, usize> = BTreeMap::new();
         for (address, but) in addresses {
-            let special = but.is_some() || able.some_differ(address);
-            let wanted = self.config.addresses.get(&address).filter(|_| !special);
-            let known = wanted.and_then(|a| common.get(&(Arc::as_ptr(&a.candidates), a.partition)).copied());
-            let group = known.unwrap_or(groups.len());
-            if known.is_none() {
+            let wanted = self.config.addresses.get(&address);
+            let alike = (wanted.map(|a| (Arc::as_ptr(&a.candidates), a.partition)), but, able.differences(address));
+            let group = *known.entry(alike).or_insert_with(|| {
                 groups.push(self.seats.group(able.among(address, but)));
-            }
-            common.extend(wanted.map(|a| ((Arc::as_ptr(&a.candidates), a.partition), group)));
+                groups.len() - 1
+            });
             members.push((address, group));
         }
         (members, groups)
@@ -182,6 +181,8 @@ impl Lease {
 struct Able<'a> {
     of: &'a Lease,
     live: Vec<(&'a str, &'a Statement, bool)>,
+    /// Those of them, by their place, that cannot announce some addresses or reach the gateway of some: few.
+    differ: Vec<(usize, [&'a BTreeSet<IpAddr>; 2])>,
     /// Those that do not hear us: they can have what may be owned without a majority, and nothing else.
     deaf: BTreeSet<&'a str>,
 }
@@ -191,17 +192,23 @@ impl<'a> Able<'a> {
         let peers = of.peers.iter().filter(|(_, p)| p.alive);
         let peers = peers.map(|(name, p)| (name.as_str(), &p.says, p.rests));
         let deaf = of.peers.iter().filter(|(_, p)| p.alive && p.deaf).map(|(name, _)| name.as_str()).collect();
-        Able { of, deaf, live: peers.chain([(of.config.node.as_str(), &of.own, of.rests())]).collect() }
+        let live: Vec<_> = peers.chain([(of.config.node.as_str(), &of.own, of.rests())]).collect();
+        let differs = |(n, (_, says, _)): (usize, &(&str, &'a Statement, bool))| {
+            let sets = [&says.unable, &says.reached];
+            sets.iter().any(|set| !set.is_empty()).then_some((n, sets))
+        };
+        let differ = live.iter().enumerate().filter_map(differs).collect();
+        Able { of, live, differ, deaf }
     }
 
-    /// Not all candidates are equally good for it.
-    fn some_differ(&self, address: IpAddr) -> bool {
-        let within = |set: &BTreeSet<IpAddr>| !set.is_empty() && set.contains(&address);
-        self.live.iter().any(|(_, says, _)| within(&says.unable) || within(&says.silent))
+    /// Where a node is not as good for the address as others, or better: which, and how.
+    fn differences(&self, address: IpAddr) -> Vec<(usize, [bool; 2])> {
+        let how = self.differ.iter().map(|(n, sets)| (*n, sets.map(|set| set.contains(&address))));
+        how.filter(|(_, how)| *how != [false; 2]).collect()
     }
 
-    /// The candidates for an address that can have it now: not those whose gateway is silent while another's answers,
-    /// and those that rest only if there are no others.
+    /// The candidates for an address that can have it now: where some reach the gateway that is silent to its owner, only
+    /// these; and those that rest only if there are no others.
     fn among(&self, address: IpAddr, but: Option<&str>) -> Vec<&'a str> {
         let Some(wanted) = self.of.config.addresses.get(&address) else { return Vec::new() };
         let mut able: Vec<(bool, &'a str, &'a Statement)> = Vec::new();
@@ -214,7 +221,7 @@ impl<'a> Able<'a> {
             }
         }
         if able.iter().any(|(_, _, says)| says.reached.contains(&address)) {
-            able.retain(|(_, _, says)| !says.silent.contains(&address));
+            able.retain(|(_, _, says)| says.reached.contains(&address));
         }
         let steady = able.iter().any(|(rests, ..)| !rests);
         able.into_iter().filter(|(rests, ..)| !(steady && *rests)).map(|(_, node, _)| node).collect()

@@ -92,6 +92,8 @@ pub struct Lease {
     waiting: BTreeMap<IpAddr, Tick>,
     /// Addresses that some speaker said that it owns.
     used: BTreeSet<IpAddr>,
+    /// Some gateway of ours is silent.
+    cut: bool,
     /// Since when another candidate's gateway answers and ours does not, for addresses that we own.
     unreached: BTreeMap<IpAddr, Tick>,
     decide_at: Option<Tick>,
@@ -152,6 +154,7 @@ impl Lease {
             next_pursuit: None,
             waiting: BTreeMap::new(),
             used: BTreeSet::new(),
+            cut: false,
             unreached: BTreeMap::new(),
             decide_at: None,
             lapses: None,

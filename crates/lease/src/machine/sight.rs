@@ -17,12 +17,13 @@ const UNREACHED: Duration = Duration::from_secs(3);
 
 impl Lease {
     pub(super) fn saw(&mut self, now: Tick, sight: Sight) {
-        let Sight { silent, reached, doubted } = sight;
-        let known = (&self.own.silent, &self.own.reached, &self.own.doubted);
-        if known == (&silent, &reached, &doubted) {
+        let Sight { cut, silent, reached, doubted } = sight;
+        let known = (self.cut, &self.own.silent, &self.own.reached, &self.own.doubted);
+        if known == (cut, &silent, &reached, &doubted) {
             return;
         }
         self.changed = true;
+        self.cut = cut;
         (self.own.silent, self.own.reached, self.own.doubted) = (silent, reached, doubted);
         self.decide_by(now);
     }

@@ -74,7 +74,8 @@ impl Chaos {
         let n = self.sim.rng.usize(0..self.nodes);
         let other = self.sim.rng.usize(0..self.nodes);
         let sim = &mut self.sim;
-        match sim.rng.u8(0..24) {
+        // The largest run has enough to do with the first ones.
+        match sim.rng.u8(0..if self.nodes > 50 { 22 } else { 25 }) {
             0 => {
                 let most = sim.rng.u64(1_000..100_000);
                 sim.net.loss = sim.rng.u64(0..300);
@@ -133,13 +134,22 @@ impl Chaos {
                     sim.input(owner, Input::Release { address, to: name(other) });
                 }
             }
-            21 | 22 => {
-                let mut some = || {
-                    let most = if sim.rng.bool() { sim.rng.usize(0..=self.addresses) } else { 0 };
+            21 | 22 if self.nodes <= 50 => {
+                let mut some = || -> BTreeSet<std::net::IpAddr> {
+                    // A node says it of what it owns, a part of all.
+                    let most = if sim.rng.bool() { sim.rng.usize(0..=self.addresses.min(60)) } else { 0 };
                     (0..most).map(ip).collect()
                 };
-                let sight = Sight { silent: some(), reached: some(), doubted: some() };
+                let (silent, reached, doubted) = (some(), some(), some());
+                let sight = Sight { cut: !silent.is_empty(), silent, reached, doubted };
                 sim.input(n, Input::Sight(Box::new(sight)));
+            }
+            23 if self.nodes <= 50 => {
+                // Some addresses go over to another domain, as this node has heard; or they are back.
+                let some = sim.rng.usize(0..=self.addresses);
+                let away = sim.rng.bool();
+                sim.nodes[n].config.elsewhere = (0..some).filter(|_| away).map(ip).collect();
+                sim.configure(n);
             }
             _ => sim.input(n, Input::Rebalance),
         }
@@ -156,6 +166,7 @@ impl Chaos {
     fn heal(&mut self) {
         self.sim.disturbed();
         self.sim.net = Net::default();
+        self.sim.nodes.iter_mut().for_each(|n| n.config.elsewhere.clear());
         self.sim.configure_all();
         (0..self.nodes).for_each(|n| self.sim.input(n, Input::Sight(Box::default())));
         for n in (0..self.nodes).filter(|n| !self.sim.runs(*n)).collect::<Vec<_>>() {

@@ -158,3 +158,30 @@ fn who_was_alone_becomes_one_of_three_acceptors() {
     let view = sim.nodes[0].engine.as_ref().unwrap().view(sim.local(0));
     assert_eq!((view.refused_epoch, view.confirmed.len()), (None, 3));
 }
+
+#[test]
+fn an_address_that_goes_to_another_domain_is_left_by_a_majority_and_comes_back() {
+    let mut sim = Sim::settled(5, (4, 3), 20, Preset::Normal);
+    let others = sim.all();
+    for n in 0..4 {
+        sim.nodes[n].config.elsewhere = [ip(3)].into();
+        sim.configure(n);
+        // They hear of it one after the other.
+        sim.run(ms(150));
+    }
+    assert_eq!(sim.owners(ip(3)), [] as [usize; 0]);
+    sim.run(ms(700));
+    let now = |sim: &Sim, n: usize| sim.nodes[n].engine.as_ref().unwrap().view(sim.local(n));
+    let left = (0..4).filter(|n| now(&sim, *n).left.contains(&ip(3))).count();
+    assert!(left >= 2, "a majority of three acceptors has let go of it, {left} say so");
+    let without = |all: Vec<std::collections::BTreeSet<IpAddr>>| -> Vec<Vec<IpAddr>> {
+        all.into_iter().map(|owned| owned.into_iter().filter(|a| *a != ip(3)).collect()).collect()
+    };
+    assert_eq!(without(sim.all()), without(others), "nothing else moves");
+    for n in 0..4 {
+        sim.nodes[n].config.elsewhere.clear();
+        sim.configure(n);
+    }
+    sim.run(ms(5000));
+    assert_eq!(sim.one_owner_each(), Ok(()));
+}

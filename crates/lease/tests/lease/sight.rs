@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 fn silent(sim: &mut Sim, n: usize, silent: &BTreeSet<IpAddr>) {
-    sim.input(n, Input::Sight(Box::new(Sight { silent: silent.clone(), ..Sight::default() })));
+    let owned = &sim.nodes[n].owned;
+    let (cut, silent) = (!silent.is_empty(), silent.intersection(owned).copied().collect());
+    sim.input(n, Input::Sight(Box::new(Sight { cut, silent, ..Sight::default() })));
 }
 
 /// This node's gateway answers; it says so of whatever it is asked to reach.
@@ -26,6 +28,7 @@ fn an_owner_whose_gateway_is_silent_hands_over_only_to_who_reaches_it() {
         sim.run(ms(10_000));
         assert_eq!(sim.all(), before, "seed {seed}: nobody reaches it either, so it stays");
         silent(&mut sim, 1, &all);
+        sim.run(ms(500));
         reaches(&mut sim, 2);
         sim.run(ms(2000));
         assert_eq!(sim.all(), before, "seed {seed}: it may come back for all at this moment");

@@ -178,6 +178,7 @@ impl Shell {
         }
         // What was lost is silent before a packet says so to others.
         if moved {
+            self.gateways.untold = true;
             self.announce_where(now);
         }
         for (to, bytes) in packets {

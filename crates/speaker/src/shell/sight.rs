@@ -167,12 +167,9 @@ impl Shell {
         if !std::mem::take(&mut self.gateways.untold) {
             return;
         }
-        let mine = |ip: &&IpAddr| self.intent.addresses.get(*ip).is_some_and(|w| w.candidates.contains(&self.node));
-        let silent = |ip: &&IpAddr| self.gateways.judge(self.ways_of(**ip)) == Some(false);
-        let silent: BTreeSet<IpAddr> = match self.gateways.some_silent() {
-            true => self.intent.addresses.keys().filter(mine).filter(silent).map(|ip| self.intent.unit(*ip)).collect(),
-            false => BTreeSet::new(),
-        };
+        let cut = self.gateways.some_silent();
+        let silent = |unit: &&IpAddr| cut && self.gateways.judge(self.ways_of_unit(**unit)) == Some(false);
+        let silent: BTreeSet<IpAddr> = self.lease.owned().iter().filter(silent).copied().collect();
         let reached = |unit: &IpAddr| self.gateways.judge(self.ways_of_unit(*unit)) == Some(true);
         let reached = self.lease.asked_to_reach().into_iter().filter(reached).collect();
         let doubted = self
@@ -185,7 +182,7 @@ impl Shell {
         let ways = self.gateways.ways.iter().filter(|(_, a)| a.answers == Some(false));
         let of_way = |(way, _): (&Way, &Asked)| self.gateways_on(*way);
         self.facts.silent_gateways = ways.flat_map(of_way).collect();
-        self.lease.handle(now, lease::Input::Sight(Box::new(lease::Sight { silent, reached, doubted })));
+        self.lease.handle(now, lease::Input::Sight(Box::new(lease::Sight { cut, silent, reached, doubted })));
         self.lease_effects(now);
         self.news = true;
     }
