@@ -348,17 +348,22 @@ const FRR_MAC: &str = "00:00:5e:00:01:33";
 
 fn spread(lab: &Lab) -> Result<()> {
     let scene = Scene::with_pool(lab, 3, &spec(""), 100, true)?;
+    let counted = || {
+        until("100 addresses are owned", secs(60), || {
+            let owner = scene.owner()?;
+            let said = scene.said(&owner)?;
+            let mut count: BTreeMap<String, usize> = BTreeMap::new();
+            for address in said["addresses"].as_array().into_iter().flatten() {
+                *count.entry(address["owner"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+            }
+            ensure!(count.values().sum::<usize>() == 100, "{count:?}");
+            Ok(count)
+        })
+    };
+    // What has no owner yet is not moved.
+    counted()?;
     let moved = scene.oxelb(&["rebalance"])?["moved"].as_array().map_or(0, Vec::len);
-    let count = until("100 addresses are owned", secs(60), || {
-        let owner = scene.owner()?;
-        let said = scene.said(&owner)?;
-        let mut count: BTreeMap<String, usize> = BTreeMap::new();
-        for address in said["addresses"].as_array().into_iter().flatten() {
-            *count.entry(address["owner"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
-        }
-        ensure!(count.values().sum::<usize>() == 100, "{count:?}");
-        Ok(count)
-    })?;
+    let count = counted()?;
     let pool = scene.pool()?;
     let ids: BTreeSet<&str> =
         pool.lines().filter_map(|l| l.trim().trim_start_matches("- ").strip_prefix("id: ")).collect();
