@@ -14,6 +14,9 @@ use std::time::Duration;
 /// So many paths are sent where the user says nothing (compat §5.2).
 const SEND_MAX: u8 = 10;
 
+/// How many octets a password of TCP-MD5 has (RFC 2385; Linux).
+pub const PASSWORD: std::ops::RangeInclusive<usize> = 1..=80;
+
 /// A router to talk to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Peer {
@@ -131,7 +134,7 @@ impl TryFrom<&BgpPeer> for Peer {
             return Err(InvalidBgp::of("spec.conf.peerAs", "the router's AS number is missing"));
         };
         let password = given(&conf.auth_password);
-        if password.as_ref().is_some_and(|p| p.len() > 80) {
+        if password.as_ref().is_some_and(|p| !PASSWORD.contains(&p.len())) {
             return Err(InvalidBgp::of(
                 "spec.conf.authPassword",
                 "is longer than 80 octets, the most that TCP-MD5 takes",

@@ -101,7 +101,8 @@ impl Reports {
 
 /// The condition of a Service that has addresses.
 pub fn condition(service: &Service, plan: &Plan, reports: &Reports) -> Condition {
-    let nobody = |ip: &&IpAddr| elected(**ip, plan) && !owned(**ip, plan, reports);
+    let nobody =
+        |ip: &&IpAddr| plan.addresses.get(*ip).is_some_and(|a| elected(a) && owner(**ip, a, reports).is_none());
     if let Some(ip) = service.ingress.iter().find(nobody) {
         let message = format!(
             "VRRP itself elects who has {ip} (spec.vrrp.mode of the pool is interop); no node is master now: another router is, or none"
@@ -112,21 +113,23 @@ pub fn condition(service: &Service, plan: &Plan, reports: &Reports) -> Condition
     match trouble {
         Some((reason, message)) => Condition::new(keys::ANNOUNCED, false, &reason, message),
         None => {
-            let owners = service.ingress.iter().map(|ip| owner(*ip, plan, reports)).collect::<Vec<_>>();
+            let owners = service.ingress.iter().map(|ip| owned(*ip, plan, reports)).collect::<Vec<_>>();
             Condition::new(keys::ANNOUNCED, true, "Announced", owners.join("; "))
         }
     }
 }
 
-/// Who announces an address, and since when. Not under which epoch: that changes for all addresses at once, and each
-/// node's Speaker says it.
-fn owner(ip: IpAddr, plan: &Plan, reports: &Reports) -> String {
-    let announcement = plan.addresses.get(&ip);
-    let candidates = announcement.into_iter().flat_map(|a| reports.of(&a.candidates));
-    let owners = candidates.filter_map(|(node, r)| Some((r.owns.get(&ip)?, node)));
-    // Who lost it may say so later than who has it.
-    match owners.max() {
-        Some((since, node)) => match Timestamp::from_second(*since) {
+/// The candidate that owns an address, and since when. Who lost it may say so later than who has it.
+fn owner<'a>(ip: IpAddr, announcement: &'a Announcement, reports: &'a Reports) -> Option<(i64, &'a str)> {
+    let candidates = reports.of(&announcement.candidates);
+    candidates.filter_map(|(node, r)| Some((*r.owns.get(&ip)?, node))).max()
+}
+
+/// Who announces an address, and since when, in words. Not under which epoch: that changes for all addresses at once, and
+/// each node's Speaker says it.
+fn owned(ip: IpAddr, plan: &Plan, reports: &Reports) -> String {
+    match plan.addresses.get(&ip).and_then(|announcement| owner(ip, announcement, reports)) {
+        Some((since, node)) => match Timestamp::from_second(since) {
             Ok(since) => format!("node {node} owns {ip} since {since}"),
             Err(_) => format!("node {node} owns {ip}"),
         },
@@ -135,13 +138,8 @@ fn owner(ip: IpAddr, plan: &Plan, reports: &Reports) -> String {
 }
 
 /// Not the speakers alone decide who has the address.
-fn elected(ip: IpAddr, plan: &Plan) -> bool {
-    let vrrp = plan.addresses.get(&ip).and_then(|a| a.pool.vrrp.as_ref());
-    vrrp.is_some_and(|vrrp| vrrp.interop)
-}
-
-fn owned(ip: IpAddr, plan: &Plan, reports: &Reports) -> bool {
-    plan.addresses.get(&ip).is_some_and(|a| reports.of(&a.candidates).any(|(_, r)| r.owns.contains_key(&ip)))
+fn elected(announcement: &Announcement) -> bool {
+    announcement.pool.vrrp.as_ref().is_some_and(|vrrp| vrrp.interop)
 }
 
 /// Why an address is not announced, or does not work though it is: a reason, and the same in plain words.
@@ -167,7 +165,7 @@ fn trouble(ip: IpAddr, service: &Service, plan: &Plan, reports: &Reports) -> Opt
         };
         candidates.iter().find_map(found)
     };
-    if candidates.iter().any(|(_, r)| r.owns.contains_key(&ip)) {
+    if owner(ip, announcement, reports).is_some() {
         let (node, w) = first(&|w| HARMFUL.contains(&w.reason.as_str()))?;
         return Some((w.reason, format!("node {node}: {}", w.message)));
     }

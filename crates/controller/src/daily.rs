@@ -1,6 +1,6 @@
 //! A time of day, for what is done once a day in quiet hours.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use std::fmt;
 use std::str::FromStr;
 
@@ -41,8 +41,7 @@ impl Daily {
     pub(crate) fn after(self, now: Timestamp) -> Timestamp {
         let passed = now.as_second().rem_euclid(DAY);
         let left = (self.seconds - passed - 1).rem_euclid(DAY) + 1;
-        let at = Timestamp::from_second(now.as_second() + left);
-        at.unwrap_or_else(|_| now.saturating_add(SignedDuration::from_secs(left)).unwrap_or(now))
+        Timestamp::from_second(now.as_second() + left).unwrap_or(Timestamp::MAX)
     }
 }
 

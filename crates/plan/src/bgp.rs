@@ -3,6 +3,7 @@
 use crate::reason::Few;
 use crate::{Announcement, Plan, World};
 use api::bgp::Restart;
+use api::peer::PASSWORD;
 use api::{Bgp, Family, Node, Peer, Protocol, RouteOptions, ServiceKey, keys};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -115,9 +116,6 @@ pub enum BgpNote {
         fields: BTreeSet<String>,
     },
 }
-
-/// How many octets a password of TCP-MD5 has (RFC 2385; Linux).
-const PASSWORD: std::ops::RangeInclusive<usize> = 1..=80;
 
 /// What `node` is to do. A node that is not Ready keeps its sessions and withdraws everything (D8): it is no candidate.
 pub fn bgp(world: &World, plan: &Plan, node: &str) -> BgpPlan {

@@ -110,29 +110,27 @@ impl Intent {
             let candidates = a.candidates.clone();
             let unit = match (&place.vrrp, a.router) {
                 (None, _) => *address,
-                (Some(_), Some(id)) => unit_of(id, address.is_ipv6()),
+                (Some(_), Some(id)) => intent.join(id, *address, &place, &candidates),
                 // The controller has not given it an id yet.
                 (Some(_), None) => continue,
             };
-            if let (Some(_), Some(id)) = (&place.vrrp, a.router) {
-                let unit = intent.units.entry(unit).or_insert_with(|| {
-                    let (place, candidates) = (place.clone(), candidates.clone());
-                    Unit { id, members: BTreeSet::new(), place, candidates }
-                });
-                unit.members.insert(*address);
-                if *unit.candidates != *candidates {
-                    unit.candidates = Arc::new(unit.candidates.intersection(&candidates).cloned().collect());
-                }
-            }
             intent.addresses.insert(*address, Wanted { place, candidates, unit });
         }
         intent
     }
 
-    /// VRRP itself decides who owns these addresses, not the lease.
-    pub fn elected(&self, unit: IpAddr) -> bool {
-        let vrrp = self.units.get(&unit).and_then(|unit| unit.place.vrrp.as_ref());
-        vrrp.is_some_and(|vrrp| vrrp.interop)
+    /// Adds an address to those with this id; gives what the lease knows them by.
+    fn join(&mut self, id: u8, address: IpAddr, place: &Arc<Place>, candidates: &Arc<BTreeSet<String>>) -> IpAddr {
+        let key = unit_of(id, address.is_ipv6());
+        let unit = self.units.entry(key).or_insert_with(|| {
+            let (place, candidates) = (place.clone(), candidates.clone());
+            Unit { id, members: BTreeSet::new(), place, candidates }
+        });
+        unit.members.insert(address);
+        if *unit.candidates != **candidates {
+            unit.candidates = Arc::new(unit.candidates.intersection(candidates).cloned().collect());
+        }
+        key
     }
 
     /// What the lease knows an address by.
@@ -140,9 +138,21 @@ impl Intent {
         self.addresses.get(&address).map_or(address, |wanted| wanted.unit)
     }
 
+    /// One of the addresses that the lease knows by this one: who owns one of them owns all, and on the same links.
+    pub fn any_member(&self, unit: IpAddr) -> IpAddr {
+        self.units.get(&unit).and_then(|unit| unit.members.first().copied()).unwrap_or(unit)
+    }
+
     /// The addresses that the lease knows by this one.
     pub fn members(&self, unit: IpAddr) -> Vec<IpAddr> {
         self.units.get(&unit).map_or_else(|| vec![unit], |unit| unit.members.iter().copied().collect())
+    }
+}
+
+impl Place {
+    /// VRRP itself decides who owns the addresses, not the lease.
+    pub fn elects(&self) -> bool {
+        self.vrrp.as_ref().is_some_and(|vrrp| vrrp.interop)
     }
 }
 

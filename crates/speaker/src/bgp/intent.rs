@@ -80,16 +80,6 @@ pub(crate) enum Filter {
     By(Arc<Policy>),
 }
 
-impl Filter {
-    fn export(&self, to: To, prefix: Prefix, path: Path) -> Option<Path> {
-        match self {
-            Filter::Everything => Some(path),
-            Filter::Nothing => None,
-            Filter::By(policy) => policy.export(to, prefix, &path),
-        }
-    }
-}
-
 impl Intent {
     /// What the plan asks for, and which of its routers cannot be talked to and why. Without routers nothing is done.
     pub(crate) fn new(speaks: &Speaks, filter: &Filter) -> (Intent, BTreeMap<String, String>) {
@@ -116,12 +106,9 @@ impl Intent {
                 intent.listen.extend(at.map(|a| (SocketAddr::new(*a, port), device.clone())));
             }
         }
-        intent.routes = Arc::new(routes(speaks, None, |path, _| Some(path(asn, false))));
+        intent.routes = Arc::new(routes(speaks, asn, None));
         for (name, router) in &mut intent.peers {
-            let local_as = router.config.local_as;
-            let external = router.config.peer_as != Some(local_as);
-            let to = To { neighbor: router.address.ip(), next_hops: speaks.next_hops };
-            let routes = routes(speaks, Some(name), |path, prefix| filter.export(to, prefix, path(local_as, external)));
+            let routes = routes(speaks, router.config.local_as, Some((name, router, filter)));
             // Most are told the same, and thousands of routes are kept once.
             router.routes = if routes == *intent.routes { intent.routes.clone() } else { Arc::new(routes) };
         }
@@ -140,17 +127,12 @@ impl Intent {
     }
 }
 
-/// What a router is told, or all that is announced: `say` makes of each path, as it is for an AS number and inside or
-/// outside of that AS, what is said, if anything is.
-fn routes(
-    speaks: &Speaks,
-    to: Option<&String>,
-    say: impl Fn(&dyn Fn(Asn, bool) -> Path, Prefix) -> Option<Path>,
-) -> Routes {
+/// What a router is told by us as this AS, or all that is announced.
+fn routes(speaks: &Speaks, asn: Asn, to: Option<(&String, &Router, &Filter)>) -> Routes {
     let mut prefixes: BTreeMap<Prefix, (&Arc<RouteOptions>, Option<u32>)> = BTreeMap::new();
     for (ip, announced) in &speaks.addresses {
         let options = &announced.routes;
-        if to.is_some_and(|to| !options.peers.is_empty() && !options.peers.contains(to)) {
+        if to.is_some_and(|(to, ..)| !options.peers.is_empty() && !options.peers.contains(to)) {
             continue;
         }
         let length = if ip.is_ipv4() { options.length_v4 } else { options.length_v6 };
@@ -159,12 +141,27 @@ fn routes(
         // Where all nodes serve, none has a share.
         *endpoints = endpoints.zip(announced.endpoints).map(|(a, b)| a.saturating_add(b));
     }
-    let mut known: BTreeSet<Arc<Path>> = BTreeSet::new();
+    let external = to.is_some_and(|(_, router, _)| router.config.peer_as != Some(asn));
+    // Made once for all prefixes of which the same is said, and kept once.
+    let mut paths: BTreeMap<(&Arc<RouteOptions>, Option<u32>), Arc<Path>> = BTreeMap::new();
+    let mut exported: BTreeSet<Arc<Path>> = BTreeSet::new();
     let routes = prefixes.into_iter().filter_map(|(prefix, (options, endpoints))| {
-        let said = say(&|asn, external| path(options, endpoints, asn, external), prefix)?;
-        let shared = known.get(&said).cloned().unwrap_or_else(|| Arc::new(said));
-        known.insert(shared.clone());
-        Some((Nlri { prefix, path: PATH }, shared))
+        let path =
+            paths.entry((options, endpoints)).or_insert_with(|| Arc::new(path(options, endpoints, asn, external)));
+        let said = match to {
+            None | Some((_, _, Filter::Everything)) => path.clone(),
+            Some((_, _, Filter::Nothing)) => return None,
+            Some((_, router, Filter::By(policy))) => {
+                let to = To { neighbor: router.address.ip(), next_hops: speaks.next_hops };
+                let said = policy.export(to, prefix, path)?;
+                exported.get(&said).cloned().unwrap_or_else(|| {
+                    let said = Arc::new(said);
+                    exported.insert(said.clone());
+                    said
+                })
+            }
+        };
+        Some((Nlri { prefix, path: PATH }, said))
     });
     routes.collect()
 }

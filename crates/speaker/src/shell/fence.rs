@@ -2,9 +2,9 @@
 //! before each frame is all that there is.
 
 use super::Shell;
-use engine::Tick;
+use engine::{IfIndex, Tick};
 use lease::Preset;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ impl Fencing {
     pub(super) fn start() -> Fencing {
         let fence = net::Fence::new().and_then(|mut fence| {
             // Whether the rest is permitted too shows on an interface that every node has.
-            fence.guard(&[engine::IfIndex(1)].into()).map(|()| fence)
+            fence.guard(&[IfIndex(1)].into()).map(|()| fence)
         });
         match &fence {
             Ok(_) => tracing::info!("the kernel lets nothing leave for an address whose lease is over"),
@@ -36,11 +36,11 @@ impl Fencing {
 
     /// Takes it away, with all that it guarded given up.
     pub(super) fn lift(&mut self) {
-        self.tell(|fence| fence.guard(&std::collections::BTreeSet::new()));
+        self.tell(|fence| fence.guard(&BTreeSet::new()));
     }
 
     /// An interface went away and may be back: it has to be guarded anew.
-    pub(super) fn forget(&mut self, on: engine::IfIndex) {
+    pub(super) fn forget(&mut self, on: IfIndex) {
         if let Some(fence) = &mut self.fence {
             fence.forget(on);
         }
@@ -73,9 +73,8 @@ impl Shell {
     }
 
     fn class(&self, address: IpAddr) -> net::Class {
-        let wanted = self.intent.addresses.get(&address);
-        match wanted {
-            Some(wanted) if self.intent.elected(wanted.unit) => ELECTED,
+        match self.intent.addresses.get(&address) {
+            Some(wanted) if wanted.place.elects() => ELECTED,
             wanted => wanted.map(|w| w.place.preset).unwrap_or_default() as net::Class,
         }
     }

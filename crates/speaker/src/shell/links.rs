@@ -33,10 +33,7 @@ impl Shell {
             self.l2.handle(now, l2::Input::Links(links));
             self.l2_effects();
             self.links_changed();
-            self.configure_routers(now);
-            self.configure(now);
-            self.watch_where(now);
-            self.announce_where(now);
+            self.follow(now);
         }
         Ok(())
     }

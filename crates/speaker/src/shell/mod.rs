@@ -233,10 +233,7 @@ impl Shell {
                 self.join_units(now, &before);
                 self.facts.commands += 1;
                 self.resolve();
-                self.configure_routers(now);
-                self.configure(now);
-                self.watch_where(now);
-                self.announce_where(now);
+                self.follow(now);
             }
             Command::Recorded(epoch) => {
                 tracing::info!(epoch = epoch.number, acceptors = ?epoch.members, "the acceptors' epoch is recorded");

@@ -18,7 +18,7 @@ const FIRST_USE: (u8, Duration) = (3, Duration::from_millis(20));
 const PROBE: (u8, Duration) = (2, Duration::from_millis(500));
 
 impl Shell {
-    pub(super) fn configure(&mut self, now: Tick) {
+    fn configure(&mut self, now: Tick) {
         // Without a link nobody would hear this node, whatever heartbeats on another interface say.
         let up = |on: &IfIndex| self.facts.table.links.get(on).is_some_and(|l| l.up);
         let unable = |interface: &Interface| match self.resolved.get(interface) {
@@ -40,7 +40,7 @@ impl Shell {
             .filter(|(ip, w)| w.unit == **ip)
             .map(|(ip, w)| (*ip, address(&w.candidates, &w.place)))
             .collect();
-        let leased = self.intent.units.iter().filter(|(key, _)| !self.intent.elected(**key));
+        let leased = self.intent.units.iter().filter(|(_, unit)| !unit.place.elects());
         addresses.extend(leased.map(|(key, u)| (*key, address(&u.candidates, &u.place))));
         let config = lease::Config {
             node: self.node.clone(),
@@ -57,6 +57,19 @@ impl Shell {
         self.lease.handle(now, lease::Input::Configure(Box::new(config)));
     }
 
+    /// The links of an address's pool here, if they are there.
+    pub(super) fn links_of(&self, address: IpAddr) -> Option<&BTreeSet<IfIndex>> {
+        self.resolved.get(&self.intent.addresses.get(&address)?.place.interface)?.as_ref().ok()
+    }
+
+    /// What is wanted, or the links, are others than before.
+    pub(super) fn follow(&mut self, now: Tick) {
+        self.configure_routers(now);
+        self.configure(now);
+        self.watch_where(now);
+        self.announce_where(now);
+    }
+
     /// The interfaces from which this node answers.
     fn macs(&self) -> BTreeSet<MacAddr> {
         let on = self.resolved.values().flatten().flatten();
@@ -66,8 +79,10 @@ impl Shell {
     /// Until when this node may answer for an address: the end of its lease, or the moment from which VRRP may have elected
     /// another.
     pub(super) fn until(&self, address: IpAddr) -> Option<Tick> {
-        let unit = self.intent.unit(address);
-        if self.intent.elected(unit) { self.routers.until(unit) } else { self.lease.until(unit) }
+        match self.intent.addresses.get(&address) {
+            Some(wanted) if wanted.place.elects() => self.routers.until(wanted.unit),
+            wanted => self.lease.until(wanted.map_or(address, |wanted| wanted.unit)),
+        }
     }
 
     /// Addresses that join others which this node owns: nobody has used them yet.
@@ -105,20 +120,18 @@ impl Shell {
     }
 
     /// Tells `l2` what it hears about, whoever owns it.
-    pub(super) fn watch_where(&mut self, now: Tick) {
-        let place = |w: &crate::intent::Wanted| self.resolved.get(&w.place.interface)?.as_ref().ok().cloned();
-        let watched = self.intent.addresses.iter().filter_map(|(ip, w)| Some((*ip, place(w)?)));
+    fn watch_where(&mut self, now: Tick) {
+        let watched = self.intent.addresses.keys().filter_map(|ip| Some((*ip, self.links_of(*ip)?.clone())));
         self.l2.handle(now, l2::Input::Watch(watched.collect()));
     }
 
     /// Tells `l2` what this node answers for, and where.
     pub(super) fn announce_where(&mut self, now: Tick) {
-        let place =
-            |ip: &IpAddr| self.resolved.get(&self.intent.addresses.get(ip)?.place.interface)?.as_ref().ok().cloned();
         let units = self.lease.owned().iter().copied().chain(self.routers.elected());
         let owned = units.flat_map(|unit| self.intent.members(unit));
         let proven = owned.filter(|ip| !self.unproven.contains_key(ip));
-        let addresses: BTreeMap<IpAddr, BTreeSet<IfIndex>> = proven.filter_map(|ip| Some((ip, place(&ip)?))).collect();
+        let addresses: BTreeMap<IpAddr, BTreeSet<IfIndex>> =
+            proven.filter_map(|ip| Some((ip, self.links_of(ip)?.clone()))).collect();
         let name = |on: &IfIndex| self.facts.table.name_of(*on);
         let mut shared: BTreeMap<&BTreeSet<IfIndex>, Arc<BTreeSet<String>>> = BTreeMap::new();
         let mut names = |on| shared.entry(on).or_insert_with_key(|on| Arc::new(on.iter().map(name).collect())).clone();
@@ -169,8 +182,7 @@ impl Shell {
                 }
                 lease::Effect::Record(epoch) => self.unrecorded = Some(epoch),
                 lease::Effect::Ask(unit) => {
-                    // Who owns one of a unit owns them all.
-                    let Some(address) = self.intent.members(unit).first().copied() else { continue };
+                    let address = self.intent.any_member(unit);
                     let preset = self.intent.addresses.get(&address).map(|w| w.place.preset).unwrap_or_default();
                     self.ask(now, Why::TakeOver, address, (3, preset.lease() / 4));
                 }
@@ -271,8 +283,8 @@ impl Shell {
     }
 
     fn ask(&mut self, now: Tick, why: Why, address: IpAddr, (times, every): (u8, Duration)) {
-        let place = self.intent.addresses.get(&address).map(|w| &w.place.interface);
-        let Some(Ok(on)) = place.and_then(|place| self.resolved.get(place)) else { return };
+        let Some(on) = self.links_of(address).cloned() else { return };
+        let on = &on;
         let gateways = if why == Why::TakeOver { self.gateways(on, address) } else { Vec::new() };
         let questions = self.questions.begin(Subject { why, address, on, gateways, times, every });
         questions.into_iter().for_each(|question| self.l2.handle(now, l2::Input::Ask(question)));
@@ -316,9 +328,11 @@ impl Shell {
                     self.facts.taken.remove(&address);
                 }
             }
-            Why::SelfProbe | Why::Gateway(_) => {
-                self.saw(now, Outcome { why, address, claims, certain, gateway });
+            Why::SelfProbe if certain || !claims.is_empty() => self.probed(address, claims),
+            Why::Gateway(on) if certain || gateway => {
+                self.gateways.answered(now, (on, address.is_ipv4()), gateway);
             }
+            Why::SelfProbe | Why::Gateway(_) => {}
         }
     }
 }

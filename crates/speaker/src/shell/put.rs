@@ -62,7 +62,7 @@ impl Shell {
             .owned
             .keys()
             .filter(|ip| self.intent.addresses.get(*ip).is_some_and(|wanted| wanted.place.vrrp.is_some()));
-        vip.filter_map(|ip| Some((self.links_of(*ip).next()?, *ip))).collect()
+        vip.filter_map(|ip| Some((*self.links_of(*ip)?.first()?, *ip))).collect()
     }
 
     /// Takes away what is not owned any more. Before the fence is told: it looks only at what is owned.

@@ -3,7 +3,7 @@
 //! announces itself again.
 
 use super::Shell;
-use super::questions::{Outcome, Subject, Why};
+use super::questions::{Subject, Why};
 use crate::facts::Probed;
 use engine::{Engine, IfIndex, MacAddr, Tick};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,7 @@ const ASK: (u8, Duration) = (3, Duration::from_millis(300));
 const MISSES: u8 = 2;
 
 /// The gateways of one family on one link.
-type Way = (IfIndex, bool);
+pub(super) type Way = (IfIndex, bool);
 
 /// What is known of gateways.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl Gateways {
         self.look_at
     }
 
-    fn answered(&mut self, now: Tick, way: Way, answered: bool) {
+    pub(super) fn answered(&mut self, now: Tick, way: Way, answered: bool) {
         let Some(asked) = self.ways.get_mut(&way) else { return };
         let before = asked.answers;
         if answered {
@@ -90,19 +90,9 @@ pub(super) fn judge(before: Option<&Probed>, macs: &BTreeSet<MacAddr>, of_owner:
 }
 
 impl Shell {
-    /// The links of an address's pool here.
-    pub(super) fn links_of(&self, address: IpAddr) -> impl Iterator<Item = IfIndex> {
-        let place = self.intent.addresses.get(&address).map(|w| &w.place.interface);
-        place.and_then(|place| self.resolved.get(place)?.as_ref().ok()).into_iter().flatten().copied()
-    }
-
-    fn ways_of(&self, address: IpAddr) -> impl Iterator<Item = Way> {
-        self.links_of(address).map(move |on| (on, address.is_ipv4()))
-    }
-
-    /// All of a unit are announced on the same links.
-    fn ways_of_unit(&self, unit: IpAddr) -> impl Iterator<Item = Way> {
-        self.intent.members(unit).into_iter().take(1).flat_map(|ip| self.ways_of(ip).collect::<Vec<_>>())
+    fn ways_of(&self, unit: IpAddr) -> impl Iterator<Item = Way> {
+        let address = self.intent.any_member(unit);
+        self.links_of(address).into_iter().flatten().map(move |on| (*on, address.is_ipv4()))
     }
 
     /// Asks the gateways behind which this node owns addresses, or of which another node says that they are silent.
@@ -115,7 +105,7 @@ impl Shell {
         let asked_to_reach = self.lease.asked_to_reach();
         // They differ in few links, whatever they are.
         let units = self.lease.owned().iter().chain(&asked_to_reach);
-        let needed: BTreeSet<Way> = units.flat_map(|unit| self.ways_of_unit(*unit)).collect();
+        let needed: BTreeSet<Way> = units.flat_map(|unit| self.ways_of(*unit)).collect();
         let before = self.gateways.ways.len();
         self.gateways
             .ways
@@ -137,28 +127,17 @@ impl Shell {
         self.tell_sight(now);
     }
 
-    /// An inquiry about a gateway or another node's address has ended.
-    pub(super) fn saw(&mut self, now: Tick, outcome: Outcome) {
-        let Outcome { why, address, claims, certain, gateway } = outcome;
-        match why {
-            Why::Gateway(on) => {
-                if certain || gateway {
-                    self.gateways.answered(now, (on, address.is_ipv4()), gateway);
-                }
-            }
-            Why::SelfProbe if certain || !claims.is_empty() => {
-                let macs: BTreeSet<MacAddr> = claims.into_iter().map(|(_, mac)| mac).collect();
-                let owner = self.lease.owner(self.intent.unit(address)).map(str::to_owned);
-                let Some(owner) = owner.filter(|owner| *owner != self.node) else { return };
-                let before = self.facts.probed.get(&address);
-                let found = judge(before, &macs, &self.lease.macs(&owner));
-                // Thousands of probes end as the ones before, and are no news.
-                if before != Some(&found) {
-                    self.facts.probed.insert(address, found);
-                    self.gateways.untold = true;
-                }
-            }
-            Why::SelfProbe | Why::TakeOver | Why::FirstUse => {}
+    /// These answered when this node asked for another's address.
+    pub(super) fn probed(&mut self, address: IpAddr, claims: BTreeSet<(IfIndex, MacAddr)>) {
+        let macs: BTreeSet<MacAddr> = claims.into_iter().map(|(_, mac)| mac).collect();
+        let owner = self.lease.owner(self.intent.unit(address)).map(str::to_owned);
+        let Some(owner) = owner.filter(|owner| *owner != self.node) else { return };
+        let before = self.facts.probed.get(&address);
+        let found = judge(before, &macs, &self.lease.macs(&owner));
+        // Thousands of probes end as the ones before, and are no news.
+        if before != Some(&found) {
+            self.facts.probed.insert(address, found);
+            self.gateways.untold = true;
         }
     }
 
@@ -168,9 +147,9 @@ impl Shell {
             return;
         }
         let cut = self.gateways.some_silent();
-        let silent = |unit: &&IpAddr| cut && self.gateways.judge(self.ways_of_unit(**unit)) == Some(false);
+        let silent = |unit: &&IpAddr| cut && self.gateways.judge(self.ways_of(**unit)) == Some(false);
         let silent: BTreeSet<IpAddr> = self.lease.owned().iter().filter(silent).copied().collect();
-        let reached = |unit: &IpAddr| self.gateways.judge(self.ways_of_unit(*unit)) == Some(true);
+        let reached = |unit: &IpAddr| self.gateways.judge(self.ways_of(*unit)) == Some(true);
         let reached = self.lease.asked_to_reach().into_iter().filter(reached).collect();
         let doubted = self
             .facts
