@@ -4,6 +4,7 @@ use crate::announced::Reports;
 use api::{Condition, Eip, EipStatus, InvalidPool, Pool};
 use ipam::PoolReport;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// Condition on an Eip: it can be used as it is written.
 pub const READY: &str = "Ready";
@@ -31,15 +32,16 @@ impl Known {
     }
 }
 
-/// The status that a pool should have. Conditions of others stay.
+/// The status that a pool should have. Conditions of others stay. For some addresses there may be no id of VRRP.
 pub fn status(
     name: &str,
     pools: &BTreeMap<String, Known>,
     report: Option<PoolReport>,
     reports: &Reports,
+    without_id: &[IpAddr],
 ) -> Option<EipStatus> {
     let before = pools.get(name)?.eip.status.clone().unwrap_or_default();
-    let healthy = healthy(name, report.as_ref(), reports);
+    let healthy = healthy(name, report.as_ref(), reports, without_id);
     // An invalid pool keeps the numbers of its last valid version.
     let mut status = report.map_or_else(|| EipStatus { conditions: vec![], ..before.clone() }, |r| r.status);
     let ours = [ready(name, pools)?, healthy];
@@ -112,7 +114,7 @@ fn reason(error: &InvalidPool) -> &'static str {
     }
 }
 
-fn healthy(name: &str, report: Option<&PoolReport>, reports: &Reports) -> Condition {
+fn healthy(name: &str, report: Option<&PoolReport>, reports: &Reports, without_id: &[IpAddr]) -> Condition {
     let mut found: BTreeSet<(String, String)> = BTreeSet::new();
     for (ip, what) in report.iter().flat_map(|r| &r.reserved) {
         let reason = match what {
@@ -126,6 +128,13 @@ fn healthy(name: &str, report: Option<&PoolReport>, reports: &Reports) -> Condit
             |s| format!("is kept by the Service {s} until it lets it go"),
         );
         found.insert((reason.to_owned(), format!("{ip} is {what} and {fate}; add {ip} to spec.exclude")));
+    }
+    if let Some(first) = without_id.first() {
+        let message = format!(
+            "no id of VRRP is left for {first} ({} addresses in all), which is not announced; let spec.vrrp.routerId of the pool be a wider range",
+            without_id.len()
+        );
+        found.insert(("NoRouterId".to_owned(), message));
     }
     for (node, w) in reports.warnings().filter(|(_, w)| w.pool.as_deref() == Some(name)) {
         // Named above already, for all nodes that see them.
@@ -163,7 +172,7 @@ mod tests {
     }
 
     fn said(pools: &BTreeMap<String, Known>, name: &str) -> (String, String) {
-        let status = status(name, pools, None, &Reports::default()).unwrap();
+        let status = status(name, pools, None, &Reports::default(), &[]).unwrap();
         let c = status.conditions.iter().find(|c| c.type_ == READY).unwrap();
         (format!("{} {}", c.status, c.reason), c.message.clone())
     }
@@ -238,7 +247,7 @@ mod tests {
         let warnings =
             vec![warning("OutsideSubnet", "p"), warning("OutsideSubnet", "q"), warning("AddressOnNode", "p")];
         reports.set("n1", Report { warnings, ..Report::default() });
-        let status = status("p", &pools, Some(report), &reports).unwrap();
+        let status = status("p", &pools, Some(report), &reports, &[]).unwrap();
         assert_eq!(status.usage, 1);
         let c = status.conditions.iter().find(|c| c.type_ == HEALTHY).unwrap();
         assert_eq!((c.status.as_str(), c.reason.as_str()), ("False", "HasGateway"));
@@ -255,7 +264,7 @@ mod tests {
         let ready = Condition { last_transition_time: "t1".into(), ..Condition::new(READY, true, "Other", "m") };
         let before = EipStatus { conditions: vec![others.clone(), ready], usage: 7, ..EipStatus::default() };
         pools.get_mut("p").unwrap().eip.status = Some(before);
-        let after = status("p", &pools, None, &Reports::default()).unwrap();
+        let after = status("p", &pools, None, &Reports::default(), &[]).unwrap();
         assert_eq!(after.conditions[0], others);
         assert_eq!(after.conditions[1].last_transition_time, "t1");
         assert_eq!(after.usage, 7);

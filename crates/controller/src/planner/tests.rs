@@ -398,6 +398,48 @@ fn a_failover_of_many_addresses_writes_their_new_owners_a_few_at_a_time() {
 }
 
 #[test]
+fn addresses_of_vip_get_ids_that_stay_and_what_is_in_the_way_is_said() {
+    let (mut server, mut now) = (Server::default(), Tick::ZERO);
+    let vip = |ids: &str| json!({"address": "10.0.0.0/24", "protocol": "vip", "interface": "eth0", "vrrp": {"routerId": ids}});
+    server.put_pool("p", vip("7-8"));
+    server.put_other(node("n1", "10.9.0.1"));
+    server.put(service("a"));
+    let mut c = Controller::start(&server, now);
+    c.settle(&mut server, &mut now);
+    let ids = |server: &Server| -> Vec<i64> {
+        server.pools["p"].status.iter().flat_map(|s| &s.virtual_routers).map(|r| r.id).collect()
+    };
+    assert_eq!(ids(&server), [7]);
+    // A node hears a stranger with it.
+    let mut heard = speaker("n1", &[]);
+    let Object::Speaker(of) = &mut heard else { unreachable!() };
+    let warning =
+        api::speaker::Warning { reason: "RouterIdTaken".into(), subject: Some("7".into()), ..Default::default() };
+    of.status.as_mut().unwrap().warnings.push(warning);
+    server.put_other(heard);
+    c.settle(&mut server, &mut now);
+    assert_eq!(ids(&server), [8]);
+    // An edit that is not valid takes nothing away.
+    server.put_pool("p", vip("8-7"));
+    c.settle(&mut server, &mut now);
+    assert_eq!(ids(&server), [8]);
+    // Of both families, and one id is left for one of them.
+    let both =
+        json!({"address": "10.0.0.0/24,fd00::/120", "protocol": "vip", "interface": "eth0", "vrrp": {"routerId": "8"}});
+    server.put_pool("p", both);
+    server.put(Service { families: vec![Family::V6], ..service("six") });
+    c.settle(&mut server, &mut now);
+    let status = server.pools["p"].status.clone().unwrap();
+    let healthy = status.conditions.iter().find(|c| c.type_ == crate::pools::HEALTHY).unwrap();
+    assert!(healthy.message.contains("no id of VRRP is left for fd00::"), "{}", healthy.message);
+    assert_eq!(ids(&server), [8]);
+    // For another protocol there are none.
+    server.put_pool("p", layer2("10.0.0.0/24,fd00::/120"));
+    c.settle(&mut server, &mut now);
+    assert_eq!(ids(&server), [] as [i64; 0]);
+}
+
+#[test]
 fn a_rebalancing_is_asked_for_once() {
     let (mut server, mut now) = (Server::default(), Tick::ZERO);
     server.put_other(node("n1", "10.9.0.1"));

@@ -1,7 +1,7 @@
 //! Which write is next, and what comes of it.
 
 use super::{EVENTS, Job, LOW, Memberlist, PAUSE, POOL, Planner, PoolTurn, REFUSED, ServiceTicket, Ticket};
-use crate::pools::{self, HEALTHY, READY};
+use crate::pools::{self, READY};
 use crate::virtual_routers::Wanted;
 use api::{Condition, EipStatus, Protocol, ServiceKey, keys};
 use engine::Tick;
@@ -132,10 +132,9 @@ impl Planner {
             if self.refused.contains_key(&Job::Pool(name.clone())) {
                 continue;
             }
-            let Some(mut status) = pools::status(&name, &self.pools, self.ipam.report(&name), &self.reports) else {
-                continue;
-            };
-            self.number_routers(&name, &mut status);
+            let mut report = self.ipam.report(&name);
+            let without_id = report.as_mut().map(|r| self.number_routers(&name, &mut r.status)).unwrap_or_default();
+            let Some(status) = pools::status(&name, &self.pools, report, &self.reports, &without_id) else { continue };
             let Some(known) = self.pools.get(&name) else { continue };
             let before = known.eip.status.clone().unwrap_or_default();
             if same_status(&status, &before) {
@@ -151,33 +150,20 @@ impl Planner {
         }
     }
 
-    /// Gives the addresses of a pool for vip their ids.
-    fn number_routers(&mut self, name: &str, status: &mut EipStatus) {
-        let Some(Ok(pool)) = self.pools.get(name).map(|known| &known.pool) else { return };
-        if pool.protocol != Protocol::Vip {
+    /// Gives the addresses of a pool for vip their ids; gives those for which there is none.
+    fn number_routers(&mut self, name: &str, status: &mut EipStatus) -> Vec<IpAddr> {
+        let pool = self.pools.get(name).and_then(|known| known.pool.as_ref().ok());
+        let Some(pool) = pool.filter(|pool| pool.protocol == Protocol::Vip) else {
             self.virtual_routers.remove(name);
-            status.virtual_routers.clear();
-            return;
-        }
+            return Vec::new();
+        };
         let used: BTreeSet<IpAddr> = status.used.keys().filter_map(|a| a.parse().ok()).collect();
         let local = self.world.services().filter(|s| s.served && s.local).flat_map(|s| s.ingress.iter().copied());
         let alone = local.filter(|ip| used.contains(ip)).collect();
-        let (routers, left) =
-            self.virtual_routers.assign(&Wanted { pool: name, ids: pool.vrrp.ids.clone(), used, alone });
+        let wanted = Wanted { pool: name, ids: pool.vrrp.ids.clone(), used, alone };
+        let (routers, without_id) = self.virtual_routers.assign(&wanted);
         status.virtual_routers = routers;
-        if let Some(first) = left.first() {
-            let message = format!(
-                "no id of VRRP is left for {first} ({} addresses in all), which is not announced; let spec.vrrp.routerId of the pool be a wider range",
-                left.len()
-            );
-            let healthy = status.conditions.iter_mut().filter(|c| c.type_ == HEALTHY);
-            healthy.for_each(|c| {
-                *c = Condition {
-                    observed_generation: c.observed_generation,
-                    ..Condition::new(HEALTHY, false, "NoRouterId", message.clone())
-                }
-            });
-        }
+        without_id
     }
 
     /// An event when a pool becomes unusable (compat §2.6).
