@@ -1,0 +1,115 @@
+//! BFD with routers: a silent path is left at once.
+
+use crate::scene::*;
+use anyhow::{Context, Result, ensure};
+use lab::host::Lab;
+use lab::router::{Bird, Frr, next_hops};
+use lab::wait::{secs, until};
+use nix::sys::signal::Signal;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+const BFD: &str = "  bfd: {transmitInterval: 100, receiveInterval: 100, detectMultiplier: 3}\n";
+
+/// Cuts a node off without its link going down; returns how long its share of the traffic was lost.
+fn cut(scene: &Scene, number: usize) -> Result<Duration> {
+    let (left, others): (usize, Vec<usize>) = (number, (0..3).filter(|n| *n != number).collect());
+    let wanted: BTreeSet<IpAddr> = others.iter().map(|n| scene.nodes[*n].v4).collect();
+    scene.nodes[left].host.lose("eth0", 100)?;
+    let start = Instant::now();
+    until("the router goes by the others alone", secs(20), || {
+        ensure!(next_hops(&scene.router, ip(V4)?)? == wanted);
+        Ok(())
+    })
+    .with_context(|| scene.logs())?;
+    Ok(start.elapsed())
+}
+
+pub fn bfd_with_frr(lab: &Lab) -> Result<()> {
+    let mut scene = Scene::new(lab)?;
+    let profile = "bfd\n profile quick\n  transmit-interval 100\n  receive-interval 100\n  detect-multiplier 3\n";
+    let frr = frr_with(&scene, "bfd profile quick", Some(profile))?;
+    scene.apply("conf", &conf(""))?;
+    scene.apply("peer", &peer("tor", ROUTER, &format!("{BOTH}{BFD}")))?;
+    scene.hops(&[0, 1, 2])?;
+    let up = |frr: &Frr, wanted: usize| {
+        until(&format!("{wanted} sessions of BFD are up"), secs(20), || {
+            let peers = frr.json("show bfd peers")?;
+            let up = peers.as_array().into_iter().flatten().filter(|p| p["status"] == "up").count();
+            ensure!(up == wanted, "{peers}");
+            Ok(())
+        })
+    };
+    up(&frr, 3).with_context(|| scene.logs())?;
+    scene.said("BgpPeer", "tor", &["bfdState", "state: UP"])?;
+    scene.said("Speaker", "n3", &["bfd: UP"])?;
+    let metrics = scene.nodes[1].host.run("curl -sS --max-time 5 http://127.0.0.1:50053/metrics")?;
+    ensure!(metrics.contains("oxelb_bfd_session_up{peer=\"tor\"} 1"), "{metrics}");
+
+    // The hold time is 90 s; nobody could wait for that.
+    let took = cut(&scene, 1)?;
+    println!("FRR: a silent path is left after {} ms", took.as_millis());
+    ensure!(took < secs(3), "{took:?}");
+    scene.said("BgpPeer", "tor", &["nothing was heard for the detection time"])?;
+    scene.nodes[1].host.heal("eth0")?;
+    scene.hops(&[0, 1, 2])?;
+    up(&frr, 3).with_context(|| scene.logs())?;
+
+    // Neither other times, nor BFD that the router's operator holds down, nor its end resets a session.
+    let before = established(&frr)?;
+    let slower = BFD.replace("detectMultiplier: 3", "detectMultiplier: 5");
+    scene.apply("peer", &peer("tor", ROUTER, &format!("{BOTH}{slower}")))?;
+    until("the router knows of the other multiplier", secs(20), || {
+        let peers = frr.json("show bfd peers")?;
+        let all = peers.as_array().into_iter().flatten();
+        ensure!(all.filter(|p| p["remote-detect-multiplier"] == 5).count() == 3, "{peers}");
+        Ok(())
+    })?;
+    up(&frr, 3)?;
+    frr.configure(&["bfd", "profile quick", "shutdown"])?;
+    scene.said("Speaker", "n2", &["BfdDown", "operator holds it down"])?;
+    scene.apply("peer", &peer("tor", ROUTER, BOTH))?;
+    scene.said("Speaker", "n2", &["established: 1"])?;
+    until("BFD is said of no session any more", secs(20), || {
+        ensure!(!scene.status("Speaker", "n2")?.contains("bfd"));
+        Ok(())
+    })?;
+    ensure!(established(&frr)? == before, "the end of BFD reset a session");
+    frr.configure(&["bfd", "profile quick", "no shutdown"])?;
+    scene.apply("peer", &peer("tor", ROUTER, &format!("{BOTH}{BFD}")))?;
+    up(&frr, 3).with_context(|| scene.logs())?;
+    ensure!(established(&frr)? == before, "the beginning of BFD reset a session");
+
+    // A frozen process is found too, by the router.
+    scene.nodes[2].speaker.as_ref().context("no speaker")?.signal(Signal::SIGSTOP)?;
+    scene.hops(&[0, 1])?;
+    scene.nodes[2].speaker.as_ref().context("no speaker")?.signal(Signal::SIGCONT)?;
+    scene.hops(&[0, 1, 2])?;
+    scene.nodes[0].speaker.take().context("no speaker")?.stop()?;
+    scene.hops(&[1, 2])
+}
+
+pub fn bfd_with_bird(lab: &Lab) -> Result<()> {
+    let scene = Scene::new(lab)?;
+    let bfd = "protocol bfd {\n    interface \"eth0\" { min rx interval 100 ms; min tx interval 100 ms; multiplier 3; };\n}\n";
+    let bird = Bird::start(&scene.lab, &scene.router, &bird_config(&scene, bfd, "bfd on; error wait time 1, 2;"))?;
+    scene.apply("conf", &conf(""))?;
+    scene.apply("peer", &peer("tor", ROUTER, BFD))?;
+    scene.hops(&[0, 1, 2])?;
+    let up = || {
+        until("three sessions of BFD are up", secs(20), || {
+            let said = bird.show("show bfd sessions")?;
+            ensure!(said.matches(" Up ").count() == 3, "{said}");
+            Ok(())
+        })
+        .with_context(|| scene.logs())
+    };
+    up()?;
+    let took = cut(&scene, 1)?;
+    println!("BIRD: a silent path is left after {} ms", took.as_millis());
+    ensure!(took < secs(3), "{took:?}");
+    scene.nodes[1].host.heal("eth0")?;
+    scene.hops(&[0, 1, 2])?;
+    up()
+}
