@@ -35,7 +35,9 @@ pub struct Handing {
 
 impl Lease {
     pub(super) fn plan_move(&mut self, address: IpAddr, to: &Node) {
-        if self.held.contains_key(&address) && self.able_candidates(address, None).contains(&to.as_str()) {
+        // All speakers are told of a move. The one that is to have the address may have it before it is told.
+        let elsewhere = *to != self.config.node;
+        if elsewhere && self.held.contains_key(&address) && self.able_candidates(address, None).contains(&to.as_str()) {
             self.to_move.push_back((address, to.clone()));
         }
     }

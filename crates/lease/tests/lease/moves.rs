@@ -49,6 +49,17 @@ fn an_address_moves_to_whom_it_is_given_and_stays() {
 }
 
 #[test]
+fn who_is_told_to_give_an_address_to_itself_keeps_it() {
+    let mut sim = Sim::settled(1, (4, 3), 20, Preset::Normal);
+    let owner = sim.owners(ip(3))[0];
+    sim.input(owner, Input::Release { address: ip(3), to: name(owner) });
+    for _ in 0..100 {
+        sim.run(ms(5));
+        assert_eq!(sim.owners(ip(3)), [owner]);
+    }
+}
+
+#[test]
 fn who_comes_back_takes_nothing_back_until_told_and_then_no_one_has_too_much() {
     let mut sim = Sim::settled(2, (4, 3), 80, Preset::Normal);
     sim.kill(3);
