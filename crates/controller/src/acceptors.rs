@@ -21,7 +21,7 @@ use std::time::Duration;
 
 /// No grant that was made under the set before runs any longer than this.
 const SETTLES: Duration = lease::SILENCE;
-/// A member that is away for so long is replaced.
+/// A member that is away for so long is replaced, and one too many taken out.
 const AWAY: Duration = Duration::from_secs(60);
 /// The first set is made when every node has reported, or this long after the first report.
 const FIRST: Duration = Duration::from_secs(5);
@@ -44,6 +44,8 @@ pub(crate) struct Acceptors {
     settled: Option<(u64, Tick)>,
     /// Since when members are away.
     away: BTreeMap<String, Tick>,
+    /// Since when there are more members than the number of speakers calls for.
+    crowded: Option<Tick>,
     said: Option<Tick>,
     /// The name of a rebalancing that is to be asked for, and since when.
     rebalance: Option<(String, Tick)>,
@@ -123,6 +125,11 @@ impl Acceptors {
         }
     }
 
+    /// How many speakers there are, as far as they have reported.
+    fn count(&self) -> usize {
+        self.speakers.keys().filter(|n| self.exists(n)).count()
+    }
+
     fn exists(&self, node: &str) -> bool {
         self.nodes.is_empty() || self.nodes.contains_key(node)
     }
@@ -176,7 +183,7 @@ impl Acceptors {
         }
         self.look(now);
         let due = [self.first_report.map(|at| at + FIRST), self.settled.map(|(_, at)| at + SETTLES)];
-        let away = self.away.values().map(|at| *at + AWAY);
+        let away = self.away.values().chain(&self.crowded).map(|at| *at + AWAY);
         self.wake = due.into_iter().flatten().chain(away).filter(|at| *at > now).min();
         let step = match self.read.clone() {
             Some(Err(_)) => None,
@@ -200,6 +207,9 @@ impl Acceptors {
         } else if self.settled.is_none_or(|(epoch, _)| epoch != present.epoch) {
             self.settled = Some((present.epoch, now));
         }
+        // A speaker that has just started does not say yet what it has on its disk, and is no less for that.
+        let crowded = present.members.len() > acceptors_for(self.count());
+        self.crowded = crowded.then(|| self.crowded.unwrap_or(now));
         let away = |m: &String| !self.ready(m) || !self.heard(m);
         let away: BTreeSet<String> = present.members.iter().filter(|m| away(m)).cloned().collect();
         self.away.retain(|m, _| away.contains(m));
@@ -245,7 +255,7 @@ impl Acceptors {
 
     fn change(&mut self, now: Tick, present: &Ownership) -> Option<Step> {
         let settled = self.settled.is_some_and(|(_, at)| at + SETTLES <= now);
-        let count = self.speakers.keys().filter(|n| self.exists(n)).count();
+        let count = self.count();
         let wanted = acceptors_for(count);
         let bad = |m: &String| -> Option<String> {
             if !self.exists(m) {
@@ -291,7 +301,7 @@ impl Acceptors {
             let why = format!("{new} joins: {count} speakers have {wanted} acceptors");
             return step(present.members.iter().chain([&new]).cloned().collect(), why);
         }
-        if present.members.len() > wanted {
+        if self.crowded.is_some_and(|since| since + AWAY <= now) {
             let last = present.members.iter().max_by_key(|m| (self.away.contains_key(*m), (*m).clone()))?;
             return step(without(last), format!("{last} leaves: {count} speakers have {wanted} acceptors"));
         }
@@ -464,6 +474,25 @@ mod tests {
         cluster.node("n3", true);
         cluster.step(secs(at + 160));
         assert_eq!(cluster.step(secs(at + 200)), None, "n3 came back within the minute");
+    }
+
+    #[test]
+    fn a_speaker_that_starts_anew_costs_no_member_and_one_that_is_gone_does_after_a_minute() {
+        let mut cluster = Cluster::new("n1 n2 n3");
+        let at = cluster.settle(0);
+        // At first it has nothing to say of the acceptors.
+        let started = |cluster: &mut Cluster, at| {
+            cluster.report(at);
+            cluster.acceptors.set_speaker(at, &Speaker::new("n1", Default::default()));
+            cluster.acceptors.step(at)
+        };
+        assert_eq!(started(&mut cluster, secs(at)), None);
+        assert_eq!(cluster.step(secs(at + 3)), None);
+        assert_eq!(started(&mut cluster, secs(at + 59)), None, "it was back in between");
+        cluster.speakers.remove("n1");
+        assert_eq!(cluster.step(secs(at + 118)), None);
+        assert_eq!(cluster.acceptors.deadline(), Some(secs(at + 119)));
+        assert_eq!(cluster.step(secs(at + 119)), Some(names("n1 n2")), "two speakers have one acceptor");
     }
 
     #[test]
