@@ -29,6 +29,7 @@ bench: ## Speed and memory, each beside a floor measured in the same run
 	@hack/install-deps test
 	@hack/kube-binaries >/dev/null
 	@hack/build
+	@cargo fetch --quiet --locked # parts are built where there is no way out
 	@cargo run --quiet --release --package oxelb-lab --bin lab -- bench
 
 bench-failover: ## How long nobody answers, for each kind of fault, beside keepalived

@@ -12,6 +12,11 @@ pub type Test = (&'static str, fn(&Lab) -> Result<()>);
 
 /// Runs the tests as cargo's own harness would (filters, `--list`), each in a fresh [`Lab`].
 pub fn main(tests: Vec<Test>) -> ExitCode {
+    some_at_once(1, tests)
+}
+
+/// The same, so many at once: for tests that mostly wait and bear to be disturbed.
+pub fn some_at_once(threads: usize, tests: Vec<Test>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     if arguments.list {
         let none: Vec<Trial> = tests.into_iter().map(|(name, _)| Trial::test(name, || Ok(()))).collect();
@@ -25,7 +30,7 @@ pub fn main(tests: Vec<Test>) -> ExitCode {
         }
     };
     // Timing is measured: tests of one file run one after the other unless asked otherwise.
-    arguments.test_threads.get_or_insert(1);
+    arguments.test_threads.get_or_insert(threads);
     let trials = tests.into_iter().map(|(name, test)| {
         let sandbox = sandbox.clone();
         Trial::test(name, move || {
