@@ -29,6 +29,10 @@ pub struct VrrpSpec {
     /// With interop: take over from a master with a lower priority; false when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preempt: Option<bool>,
+    /// Owners answer with the virtual router's own MAC address, 00-00-5E-00-01-id or, for IPv6, 00-00-5E-00-02-id, instead of
+    /// with their interface's; false when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtual_mac: Option<bool>,
     /// Send advertisements to each of these addresses instead of to the group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unicast_peers: Option<Vec<String>>,
@@ -62,6 +66,8 @@ pub struct Vrrp {
     pub interop: bool,
     /// Then: take over from a master with a lower priority.
     pub preempt: bool,
+    /// Owners answer with the virtual router's MAC address.
+    pub virtual_mac: bool,
 }
 
 /// The addresses of a pool that move together, under one id.
@@ -92,6 +98,9 @@ pub enum InvalidVrrp {
     /// No address.
     #[error("unicastPeers: {0:?} is no address")]
     Peer(String),
+    /// Switches learn where the virtual router's MAC address is from advertisements to the group.
+    #[error("virtualMac cannot be had with unicastPeers: switches would not learn where the address is")]
+    VirtualMac,
 }
 
 impl Default for Vrrp {
@@ -104,6 +113,7 @@ impl Default for Vrrp {
             peers: BTreeSet::new(),
             interop: false,
             preempt: false,
+            virtual_mac: false,
         }
     }
 }
@@ -125,9 +135,14 @@ impl TryFrom<&VrrpSpec> for Vrrp {
         let priority =
             u8::try_from(priority).ok().filter(|p| (1..=254).contains(p)).ok_or(InvalidVrrp::Priority(priority))?;
         let peer = |text: &String| text.trim().parse().map_err(|_| InvalidVrrp::Peer(text.clone()));
-        let peers = spec.unicast_peers.iter().flatten().map(peer).collect::<Result<_, _>>()?;
+        let peers: BTreeSet<IpAddr> = spec.unicast_peers.iter().flatten().map(peer).collect::<Result<_, _>>()?;
         let interop = spec.mode == Some(VrrpMode::Interop);
-        Ok(Vrrp { version2, ids, interval, priority, peers, interop, preempt: spec.preempt.unwrap_or(false) })
+        let preempt = spec.preempt.unwrap_or(false);
+        let virtual_mac = spec.virtual_mac.unwrap_or(false);
+        if virtual_mac && !peers.is_empty() {
+            return Err(InvalidVrrp::VirtualMac);
+        }
+        Ok(Vrrp { version2, ids, interval, priority, peers, interop, preempt, virtual_mac })
     }
 }
 
@@ -176,6 +191,7 @@ mod tests {
             (json!({"priority": 255}), InvalidVrrp::Priority(255)),
             (json!({"priority": 0}), InvalidVrrp::Priority(0)),
             (json!({"unicastPeers": ["gw"]}), InvalidVrrp::Peer("gw".into())),
+            (json!({"unicastPeers": ["10.0.0.1"], "virtualMac": true}), InvalidVrrp::VirtualMac),
         ] {
             assert_eq!(read(spec), Err(error));
         }

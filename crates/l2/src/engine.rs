@@ -46,6 +46,10 @@ pub struct L2 {
     links: BTreeMap<IfIndex, Link>,
     /// The MAC addresses of all our links: a frame from one of them is no stranger's, on whichever link it comes in.
     macs: BTreeSet<MacAddr>,
+    /// With what their owners speak for some addresses instead of with a link's MAC address.
+    virtual_macs: BTreeMap<IpAddr, MacAddr>,
+    /// Those of them that we speak with now. Always follows from `virtual_macs` and `active`.
+    borrowed: BTreeSet<MacAddr>,
     addresses: BTreeMap<IpAddr, Owned>,
     watched: BTreeMap<IpAddr, Watched>,
     /// Where we answer: what is owned, where the link is up. Always follows from `links` and `addresses`.
@@ -96,6 +100,7 @@ impl Engine for L2 {
             Input::Links(links) => self.set_links(now, links),
             Input::Addresses(addresses) => self.set_addresses(now, addresses),
             Input::Frame { on, bytes } => self.receive(now, on, &bytes),
+            Input::VirtualMacs(macs) => self.set_virtual_macs(now, macs),
             Input::Watch(addresses) => self.set_watched(addresses),
             Input::Gateway { on } => self.announce_again(now, on),
             Input::Announce { address } => self.announce_address(now, address),
@@ -127,6 +132,8 @@ impl L2 {
         L2 {
             links: BTreeMap::new(),
             macs: BTreeSet::new(),
+            virtual_macs: BTreeMap::new(),
+            borrowed: BTreeSet::new(),
             addresses: BTreeMap::new(),
             watched: BTreeMap::new(),
             active: BTreeSet::new(),
@@ -175,6 +182,21 @@ impl L2 {
             self.counters.by_address.entry(address).or_default();
         }
         self.settle(now);
+    }
+
+    fn set_virtual_macs(&mut self, now: Tick, macs: BTreeMap<IpAddr, MacAddr>) {
+        let before = std::mem::replace(&mut self.virtual_macs, macs);
+        let (old, new) = (&before, &self.virtual_macs);
+        let changed: Vec<Place> =
+            self.active.iter().filter(|p| old.get(&p.address) != new.get(&p.address)).copied().collect();
+        self.borrow();
+        self.take_back(|frame| !frame.asks && changed.binary_search(&frame.place).is_ok());
+        changed.into_iter().for_each(|place| self.schedule.start(now, place));
+    }
+
+    fn borrow(&mut self) {
+        let speaking = self.active.iter().filter_map(|place| self.virtual_macs.get(&place.address));
+        self.borrowed = if self.virtual_macs.is_empty() { BTreeSet::new() } else { speaking.copied().collect() };
     }
 
     fn set_watched(&mut self, addresses: BTreeMap<IpAddr, BTreeSet<IfIndex>>) {
@@ -242,6 +264,7 @@ impl L2 {
         if !lost.is_empty() {
             self.take_back(|frame| !frame.asks && lost.binary_search(&frame.place).is_ok());
         }
+        self.borrow();
         self.end_questions();
         for place in lost {
             self.withdraw(place);
@@ -313,7 +336,7 @@ impl L2 {
 
     /// Whether an announcement waits to be drained now.
     fn announce(&mut self, place: Place) -> bool {
-        let Some(mac) = self.mac_of(place.on) else { return false };
+        let Some(mac) = self.mac_for(place) else { return false };
         let queued = match place.address {
             // Both forms: some hosts and switches learn from the one only, some from the other.
             IpAddr::V4(ip) => {
@@ -347,27 +370,31 @@ impl L2 {
         let Some(mac) = self.mac_of(on) else { return Ok(false) };
         let frame = Frame::parse(bytes)?;
         // A promiscuous interface also hears what is meant for others.
-        let for_us = frame.destination.is_group() || frame.destination == mac;
-        if !for_us || self.macs.contains(&frame.source) {
+        let to = frame.destination;
+        let for_us = to.is_group() || to == mac || self.borrowed.contains(&to);
+        if !for_us || self.is_ours(frame.source) {
             return Ok(false);
         }
         match frame.ethertype {
-            ethernet::ARP => self.read_arp(now, on, mac, &arp::Packet::parse(frame.payload)?),
+            ethernet::ARP => self.read_arp(now, on, &arp::Packet::parse(frame.payload)?),
             ethernet::IPV6 => match ndp::Packet::parse(frame.payload)? {
-                Some(packet) => self.read_ndp(now, on, mac, frame.source, &packet),
+                Some(packet) => self.read_ndp(now, on, frame.source, &packet),
                 None => Ok(false),
             },
             _ => Ok(false),
         }
     }
 
-    fn read_arp(&mut self, now: Tick, on: IfIndex, mac: MacAddr, packet: &arp::Packet) -> Result<bool, Malformed> {
+    fn read_arp(&mut self, now: Tick, on: IfIndex, packet: &arp::Packet) -> Result<bool, Malformed> {
         let Some(sender) = self.stranger(packet.sender_mac)? else { return Ok(false) };
         // RFC 5227 §2.4: whoever names itself by our address, in whatever packet, claims it.
         let claims = self.claimed(now, Place { address: packet.sender_ip.into(), on }, sender);
         let place = Place { address: packet.target_ip.into(), on };
         let asks = packet.operation == arp::Operation::Request && packet.sender_ip != packet.target_ip;
-        if asks && self.active.contains(&place) {
+        if asks
+            && self.active.contains(&place)
+            && let Some(mac) = self.mac_for(place)
+        {
             self.counters.request(place.address);
             self.answer(place, packet.reply(mac).frame(sender));
             return Ok(true);
@@ -375,23 +402,17 @@ impl L2 {
         Ok(claims || (asks && packet.sender_ip.is_unspecified() && self.rival(place)))
     }
 
-    fn read_ndp(
-        &mut self,
-        now: Tick,
-        on: IfIndex,
-        mac: MacAddr,
-        from: MacAddr,
-        packet: &ndp::Packet,
-    ) -> Result<bool, Malformed> {
+    fn read_ndp(&mut self, now: Tick, on: IfIndex, from: MacAddr, packet: &ndp::Packet) -> Result<bool, Malformed> {
         match packet.message {
             Message::Solicitation { target, source_mac } => {
                 let Some(sender) = self.stranger(source_mac.unwrap_or(from))? else { return Ok(false) };
                 let claims = self.claimed(now, Place { address: packet.source.into(), on }, sender);
                 let place = Place { address: target.into(), on };
                 let addressed = packet.destination.is_multicast() || packet.destination == target;
-                if !addressed || packet.source == target || !self.active.contains(&place) {
+                let answers = addressed && packet.source != target && self.active.contains(&place);
+                let Some(mac) = self.mac_for(place).filter(|_| answers) else {
                     return Ok(claims || (packet.source.is_unspecified() && self.rival(place)));
-                }
+                };
                 self.counters.request(place.address);
                 // From `::` somebody asks whether the address is free (RFC 4862 §5.4.3); it cannot be answered alone.
                 let to = (!packet.source.is_unspecified()).then_some((packet.source, sender));
@@ -410,7 +431,11 @@ impl L2 {
         if mac.is_group() || mac == MacAddr::ZERO {
             return Err(Malformed::HardwareAddress);
         }
-        Ok((!self.macs.contains(&mac)).then_some(mac))
+        Ok((!self.is_ours(mac)).then_some(mac))
+    }
+
+    fn is_ours(&self, mac: MacAddr) -> bool {
+        self.macs.contains(&mac) || self.borrowed.contains(&mac)
     }
 
     /// Somebody claims an address; whether that is any concern of ours.
@@ -492,6 +517,12 @@ impl L2 {
         let before = self.frames.len();
         self.frames.retain(|frame| !stale(frame));
         self.counters.dropped += (before - self.frames.len()) as u64;
+    }
+
+    /// The MAC address with which we speak for an address.
+    fn mac_for(&self, place: Place) -> Option<MacAddr> {
+        let of_link = self.mac_of(place.on)?;
+        Some(self.virtual_macs.get(&place.address).copied().unwrap_or(of_link))
     }
 
     /// The MAC address of an interface that can be spoken on.

@@ -26,6 +26,9 @@ pub enum Input {
     /// All addresses that this node owns now, and on which interfaces it answers for each. What is missing is lost and
     /// not answered for any more. Addresses that no host can own (unspecified, loopback, groups) are left out.
     Addresses(BTreeMap<IpAddr, BTreeSet<IfIndex>>),
+    /// With which MAC address this node speaks for some addresses while it owns them, instead of with the link's: the
+    /// one of a virtual router (RFC 9568 §7.3). Frames to it are answered, frames from it are no stranger's.
+    VirtualMacs(BTreeMap<IpAddr, MacAddr>),
     /// All addresses that the cluster uses now, and the interfaces on which their owners answer. While this node does
     /// not own one, whoever claims it there is told by [`Effect::Seen`].
     Watch(BTreeMap<IpAddr, BTreeSet<IfIndex>>),

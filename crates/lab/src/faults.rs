@@ -332,6 +332,14 @@ impl Scene {
         self.node(name)?.speaker.signal(Signal::SIGTERM)
     }
 
+    /// Stops a node's speaker for so long, as a busy machine may; then it goes on.
+    pub fn pause(&self, name: &str, how_long: Duration) -> Result<()> {
+        let speaker = &self.node(name)?.speaker;
+        speaker.signal(Signal::SIGSTOP)?;
+        std::thread::sleep(how_long);
+        speaker.signal(Signal::SIGCONT)
+    }
+
     /// Kills a node's speaker.
     pub fn kill(&self, name: &str) -> Result<()> {
         self.node(name)?.speaker.kill()
@@ -512,11 +520,7 @@ impl Scene {
         let others = || self.nodes.iter().filter(|n| n.name != node.name);
         match fault {
             Fault::Kill => node.speaker.kill(),
-            Fault::Pause => {
-                node.speaker.signal(Signal::SIGSTOP)?;
-                std::thread::sleep(secs(2));
-                node.speaker.signal(Signal::SIGCONT)
-            }
+            Fault::Pause => self.pause(&node.name, secs(2)),
             Fault::Cable => self.lan.link(&node.host, false),
             Fault::Deaf => others().try_for_each(|other| self.lan.block(&other.host, &node.host)),
             Fault::Mute => others().try_for_each(|other| self.lan.block(&node.host, &other.host)),

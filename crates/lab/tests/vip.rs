@@ -4,15 +4,18 @@
 #![allow(clippy::print_stdout, reason = "tells what it measured")]
 
 use anyhow::{Context, Result, ensure};
+use lab::client;
 use lab::cluster::DEVICE;
 use lab::faults::{Fault, Scene};
 use lab::host::{Host, Lab};
 use lab::keepalived::{self, Instance};
+use lab::process::Process;
 use lab::router::Frr;
 use lab::suite::{self, Test, at_once};
 use lab::wait::{millis, secs, until};
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::ExitCode;
+use std::net::SocketAddr;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 const ADDRESS: &str = "192.168.0.180";
@@ -27,9 +30,10 @@ fn main() -> ExitCode {
         ("an_id_that_a_stranger_uses_is_named_and_another_one_is_taken", foreign),
         ("with_interop_vrrp_elects_one_master_among_our_nodes_and_keepalived", interop),
         ("with_interop_vrrp_elects_one_master_among_our_nodes_and_frr", interop_frr),
+        ("with_virtualmac_clients_and_switch_keep_the_mac_and_it_is_one_nodes_at_a_time", virtual_mac),
         ("addresses_spread_over_nodes_with_few_ids", spread),
     ];
-    suite::main(tests)
+    suite::some_at_once(2, tests)
 }
 
 fn spec(more: &str) -> String {
@@ -345,6 +349,133 @@ fn interop_frr(lab: &Lab) -> Result<()> {
 
 /// The MAC of virtual router 51 (RFC 9568 §7.3).
 const FRR_MAC: &str = "00:00:5e:00:01:33";
+
+const BOTH: [(&str, &str); 2] = [(ADDRESS, "00:00:5e:00:01:33"), ("fd00::180", "00:00:5e:00:02:34")];
+
+/// What left one node from virtual MAC addresses.
+struct Heard<'a> {
+    node: String,
+    tcpdump: &'a Process,
+}
+
+/// Who sent from this MAC address, in order.
+fn senders(heard: &[Heard<'_>], mac: &str) -> Vec<String> {
+    let mut frames: Vec<(f64, &str)> = Vec::new();
+    for Heard { node, tcpdump } in heard {
+        let log = tcpdump.log();
+        let from = |line: &str| line.split_whitespace().nth(1).is_some_and(|from| from == mac);
+        let at = |line: &str| line.split_whitespace().next()?.parse::<f64>().ok();
+        frames.extend(log.lines().filter(|l| from(l)).filter_map(at).map(|at| (at, node.as_str())));
+    }
+    frames.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut senders: Vec<String> = frames.into_iter().map(|(_, node)| node.to_owned()).collect();
+    senders.dedup();
+    senders
+}
+
+fn virtual_mac(lab: &Lab) -> Result<()> {
+    let spec = format!(
+        "{{address: \"{ADDRESS},fd00::180\", protocol: vip, interface: {DEVICE}, vrrp: {{routerId: \"51-52\"}}}}"
+    );
+    let mut scene = Scene::with_pool(lab, 3, &spec, 1, true)?;
+    let client = scene.router().clone();
+    client.ip("addr add fd00::1/64 dev eth0 nodad")?;
+    let mut dumps = Vec::new();
+    for (name, number) in scene.names().into_iter().zip(11..) {
+        let host = scene.host(&name)?.clone();
+        host.ip(&format!("addr add fd00::{number}/64 dev {DEVICE} nodad"))?;
+        // In place of kube-proxy.
+        host.run(
+            "nft add table inet p\n\
+             nft 'add chain inet p c { type nat hook prerouting priority dstnat; }'\n\
+             nft add rule inet p c udp dport 80 redirect to 8080",
+        )?;
+        client::answer_udp(&host, "[::]:8080".parse()?, &name)?;
+        let mut tcpdump = Command::new("tcpdump");
+        tcpdump.args(["-Q", "out", "-i", DEVICE, "-l", "-n", "-e", "-tt", "ether[6:4] == 0x5e00"]);
+        dumps.push(host.spawn("tcpdump", tcpdump)?);
+    }
+    for tcpdump in &dumps {
+        tcpdump.until("it listens", secs(10), || {
+            ensure!(tcpdump.log().contains("listening on"));
+            Ok(())
+        })?;
+    }
+    let heard: Vec<Heard<'_>> =
+        scene.names().into_iter().zip(&dumps).map(|(node, tcpdump)| Heard { node, tcpdump }).collect();
+    scene.edit(
+        "spec: {type: LoadBalancer,",
+        "spec: {type: LoadBalancer, ipFamilyPolicy: PreferDualStack, ipFamilies: [IPv4, IPv6],",
+    )?;
+    scene.edit("routerId: \"51-52\"", "routerId: \"51-52\", virtualMac: true")?;
+    let socket = |address: &str| Ok::<_, anyhow::Error>(SocketAddr::new(address.parse()?, 80));
+    let known = || client.ip("neigh show dev eth0");
+    let mut owners = BTreeMap::new();
+    for (address, mac) in BOTH {
+        let owner = until(&format!("{address} is answered for from {mac}"), secs(20), || {
+            let owner = client::ask_udp(&client, socket(address)?, millis(200))?;
+            ensure!(known()?.contains(&format!("{address} lladdr {mac}")), "{}", known()?);
+            ensure!(scene.have(address)?.is_empty(), "{:?} have it", scene.have(address)?);
+            Ok(owner)
+        })?;
+        owners.insert(address, owner);
+    }
+    ensure!(scene.answering()?.iter().eq([BOTH[0].1]), "{:?}", scene.answering()?);
+    // From here on the clients' tables do not change, whatever happens to the owner.
+    let changes = {
+        let mut monitor = Command::new("ip");
+        monitor.args(["-t", "monitor", "neigh", "dev", "eth0"]);
+        client.spawn("neigh", monitor)?
+    };
+    for what in ["moved", "killed", "paused"] {
+        for (address, mac) in BOTH {
+            let owner = owners.get(address).cloned().unwrap_or_default();
+            let before = senders(&heard, mac).len();
+            let since = Instant::now();
+            match what {
+                "moved" => {
+                    let to = scene.names().into_iter().find(|name| *name != owner).unwrap_or_default();
+                    scene.oxelb(&["move", address, "--to", &to])?;
+                }
+                "killed" => scene.kill(&owner)?,
+                _ => scene.pause(&owner, secs(2))?,
+            }
+            let heir = until(&format!("{what}: another one than {owner} answers"), secs(10), || {
+                let now = client::ask_udp(&client, socket(address)?, millis(50))?;
+                ensure!(now != owner);
+                Ok(now)
+            })?;
+            println!("{address} {what}: {owner}, within {} ms {heir}", since.elapsed().as_millis());
+            if what == "killed" {
+                scene.restart(&owner)?;
+            }
+            until("all speakers are ready", secs(20), || {
+                for name in scene.names() {
+                    scene.host(&name)?.run("curl -sSf --max-time 2 http://127.0.0.1:50053/readyz")?;
+                }
+                Ok(())
+            })?;
+            owners.insert(address, heir.clone());
+            // A dead one shares its other address with it.
+            for (address, _) in BOTH {
+                let now = client::ask_udp(&client, socket(address)?, millis(500))?;
+                owners.insert(address, now);
+            }
+            let senders = senders(&heard, mac);
+            ensure!(
+                senders.len() == before + 1 && senders.last() == Some(&heir),
+                "{what}: {senders:?} sent from {mac}"
+            );
+            ensure!(known()?.contains(&format!("{address} lladdr {mac}")), "{}", known()?);
+        }
+    }
+    let other =
+        |line: &&str| BOTH.iter().any(|(a, mac)| line.starts_with(a) && line.contains("lladdr") && !line.contains(mac));
+    let log = changes.log();
+    ensure!(!log.lines().any(|line| other(&line)), "{log}");
+    changes.stop()?;
+    dumps.into_iter().try_for_each(Process::stop)
+}
 
 fn spread(lab: &Lab) -> Result<()> {
     let scene = Scene::with_pool(lab, 3, &spec(""), 100, true)?;

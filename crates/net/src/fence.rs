@@ -1,5 +1,5 @@
 //! A fence in the kernel: for an owned address nothing leaves once its lease is over, whatever the process that owned
-//! it does, or does not do because it is frozen.
+//! it does, or does not do because it is frozen; and from or to the MAC address of an owned virtual router nothing passes.
 //!
 //! ```text
 //!  leaves by a guarded interface:
@@ -8,7 +8,15 @@
 //!                                                                  ▼
 //!                                                 does the class's lease still run? ── yes ─────────► passes
 //!                                                                  └─ no ───────────────────────────► dropped
+//!    any frame from the MAC address of a virtual router: the same, by that address
+//!
+//!  comes in by it, though not to its own MAC address:
+//!    to a MAC address in `own`, whose class's lease still runs ───────────────────────────────────────► is for this host
 //! ```
+//!
+//! A macvlan would have the virtual router's MAC address too. But it is one more interface on the node for every router,
+//! which other programs see and configure, which speaks by itself from that address (MLD, router solicitations), and
+//! which stays when its maker is killed.
 //!
 //! One moment for each class keeps all addresses of it, so a renewal costs the same for one address as for thousands:
 //! one write into an array, under no lock that others hold. nftables has sets whose elements end by themselves, but each
@@ -19,9 +27,9 @@
 //! interface, for which the kernel answers by itself, are silent when their lease is over. It opens a minute after
 //! that: so what a dead process left behind cannot silence the node for good. The next process puts its own in its place.
 
-use crate::netlink::Changes;
+use crate::netlink::{Changes, Way};
 use crate::{Error, sys};
-use engine::{IfIndex, Tick};
+use engine::{IfIndex, MacAddr, Tick};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -39,12 +47,15 @@ const ADDRESSES: u32 = 1 << 16;
 /// The fence of this process.
 #[derive(Debug)]
 pub struct Fence {
-    program: OwnedFd,
+    out: OwnedFd,
+    within: OwnedFd,
     own: OwnedFd,
     until: OwnedFd,
     changes: Changes,
     guarded: BTreeSet<IfIndex>,
-    known: BTreeMap<IpAddr, Class>,
+    /// Those of them that let in what is for virtual routers.
+    letting_in: BTreeSet<IfIndex>,
+    known: BTreeMap<Key, Class>,
 }
 
 impl Fence {
@@ -56,29 +67,26 @@ impl Fence {
         };
         let own = sys::bpf_map(sys::Map::Hash, 16, 4, ADDRESSES).map_err(failed)?;
         let until = sys::bpf_map(sys::Map::Array, 4, 8, CLASSES).map_err(failed)?;
-        let program = sys::bpf_on_egress(&program(&own, &until)).map_err(failed)?;
-        let (changes, guarded) = (Changes::new()?, BTreeSet::new());
-        Ok(Fence { program, own, until, changes, guarded, known: BTreeMap::new() })
+        let load = |code: Vec<Instruction>| sys::bpf_program(&code).map_err(failed);
+        let (out, within) = (load(leaving(&own, &until))?, load(coming(&own, &until))?);
+        let (changes, guarded, letting_in) = (Changes::new()?, BTreeSet::new(), BTreeSet::new());
+        Ok(Fence { out, within, own, until, changes, guarded, letting_in, known: BTreeMap::new() })
     }
 
     /// Fences these interfaces, and no others. Those that are gone are not missed.
     pub fn guard(&mut self, interfaces: &BTreeSet<IfIndex>) -> Result<(), Error> {
         for on in self.guarded.difference(interfaces) {
-            self.changes.detach(*on).map_err(|e| Error::on(*on, "take the fence away", e))?;
+            let gone = self.changes.detach(*on, Way::Out).and_then(|()| self.changes.detach(*on, Way::In));
+            gone.map_err(|e| Error::on(*on, "take the fence away", e))?;
         }
         self.guarded.retain(|on| interfaces.contains(on));
-        for on in interfaces {
-            if self.guarded.contains(on) {
-                continue;
-            }
-            match self.changes.attach(*on, &self.program) {
-                Ok(()) => drop(self.guarded.insert(*on)),
-                Err(Errno::NODEV) => {}
-                Err(e @ Errno::PERM) => {
-                    let what = "put a fence on an interface";
-                    return Err(Error::NotPermitted { what, capability: "NET_ADMIN", source: e.into() });
-                }
-                Err(e) => return Err(Error::on(*on, "put a fence (tc clsact, BPF)", e)),
+        self.letting_in.retain(|on| interfaces.contains(on));
+        for on in interfaces.difference(&self.guarded.clone()) {
+            if attach(&self.changes, *on, Way::Out, &self.out)? {
+                // A process before may have let in what is for virtual routers.
+                let gone = self.changes.detach(*on, Way::In);
+                gone.map_err(|e| Error::on(*on, "take away an earlier fence", e))?;
+                self.guarded.insert(*on);
             }
         }
         Ok(())
@@ -87,18 +95,29 @@ impl Fence {
     /// An interface went away, and may be back: what is there now is not guarded.
     pub fn forget(&mut self, on: IfIndex) {
         self.guarded.remove(&on);
+        self.letting_in.remove(&on);
     }
 
-    /// These are the owned addresses; others are not fenced.
-    pub fn own(&mut self, addresses: BTreeMap<IpAddr, Class>) -> Result<(), Error> {
+    /// These are the owned addresses, and the MAC addresses of the owned virtual routers; others are not fenced, and not
+    /// let in.
+    pub fn own(&mut self, addresses: &BTreeMap<IpAddr, Class>, macs: &BTreeMap<MacAddr, Class>) -> Result<(), Error> {
         let failed = |e: io::Error| Error::kernel("tell the fence of an address (BPF)", e);
-        for address in self.known.keys().filter(|address| !addresses.contains_key(address)) {
-            sys::bpf_remove(&self.own, &key(*address)).map_err(failed)?;
+        let addresses = addresses.iter().map(|(ip, class)| (key(*ip), *class));
+        let wanted: BTreeMap<Key, Class> =
+            addresses.chain(macs.iter().map(|(mac, c)| (key_of_mac(*mac), *c))).collect();
+        for key in self.known.keys().filter(|key| !wanted.contains_key(*key)) {
+            sys::bpf_remove(&self.own, key).map_err(failed)?;
         }
-        for (address, class) in addresses.iter().filter(|(address, class)| self.known.get(address) != Some(class)) {
-            sys::bpf_set(&self.own, &key(*address), &class.to_ne_bytes()).map_err(failed)?;
+        for (key, class) in wanted.iter().filter(|(key, class)| self.known.get(*key) != Some(class)) {
+            sys::bpf_set(&self.own, key, &class.to_ne_bytes()).map_err(failed)?;
         }
-        self.known = addresses;
+        self.known = wanted;
+        let closed: Vec<IfIndex> = self.guarded.difference(&self.letting_in).copied().collect();
+        for on in closed.into_iter().filter(|_| !macs.is_empty()) {
+            if attach(&self.changes, on, Way::In, &self.within)? {
+                self.letting_in.insert(on);
+            }
+        }
         Ok(())
     }
 
@@ -109,32 +128,68 @@ impl Fence {
     }
 }
 
-/// As IPv6 (RFC 4291 §2.5.5.2), as the program spells it.
-fn key(address: IpAddr) -> [u8; 16] {
+/// Puts a program on an interface; false when that is gone.
+fn attach(changes: &Changes, on: IfIndex, way: Way, program: &OwnedFd) -> Result<bool, Error> {
+    match changes.attach(on, way, program) {
+        Ok(()) => Ok(true),
+        Err(Errno::NODEV) => Ok(false),
+        Err(e @ Errno::PERM) => {
+            let what = "put a fence on an interface";
+            Err(Error::NotPermitted { what, capability: "NET_ADMIN", source: e.into() })
+        }
+        Err(e) => Err(Error::on(on, "put a fence (tc clsact, BPF)", e)),
+    }
+}
+
+/// What the programs look for in `own`.
+type Key = [u8; 16];
+
+/// As IPv6 (RFC 4291 §2.5.5.2), as the programs spell it.
+fn key(address: IpAddr) -> Key {
     match address {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
         IpAddr::V6(ip) => ip.octets(),
     }
 }
 
+/// Behind what would be the prefix of a multicast group, which nobody owns.
+fn key_of_mac(MacAddr(octets): MacAddr) -> Key {
+    let mut key = [0xff; 16];
+    key[10..].copy_from_slice(&octets);
+    key
+}
+
 /// One instruction of the kernel's virtual machine (RFC 9669 §3).
 pub(crate) type Instruction = [u8; 8];
 
-/// Where the program jumps to.
+/// Where the programs jump to.
 #[derive(Clone, Copy, PartialEq)]
 enum Label {
+    Protocol,
     Arp,
     Look,
+    Over,
+    Ours,
     Pass,
 }
 
-/// The program above, in the order of execution. Register 6 holds the packet; the key is built on the stack.
-fn program(own: &OwnedFd, until: &OwnedFd) -> Vec<Instruction> {
-    const PACKET: u8 = 6;
-    const KEY: i16 = -16;
-    const SMALL: i16 = -24;
+/// In this register is the packet.
+const PACKET: u8 = 6;
+/// Here on the stack is the key, and here what is small.
+const KEY: i16 = -16;
+const SMALL: i16 = -24;
+/// How MAC addresses of virtual routers begin (RFC 9568 §7.3); the fifth octet says which family.
+const OF_ROUTERS: [u8; 4] = [0, 0, 0x5e, 0];
+
+/// What sees the frames that leave, in the order of execution.
+fn leaving(own: &OwnedFd, until: &OwnedFd) -> Vec<Instruction> {
     let mut a = Assembler::default();
     a.copy(PACKET, 1);
+    a.key_of_router(6, Label::Protocol);
+    a.lease(own, until, Label::Protocol);
+    a.jump_if_greater(7, 0, Label::Protocol);
+    a.jump(Label::Over);
+    a.label(Label::Protocol);
     a.load(PACKET, 12, SMALL, 2);
     a.read(Size::Half, 7, 10, SMALL);
     a.big_endian_half(7);
@@ -155,15 +210,9 @@ fn program(own: &OwnedFd, until: &OwnedFd) -> Vec<Instruction> {
     a.write(Size::Word, KEY + 8, i32::from_ne_bytes([0, 0, 0xff, 0xff]));
     a.load(PACKET, 14 + 14, KEY + 12, 4);
     a.label(Label::Look);
-    a.look_up(own, KEY);
-    a.jump_if_equal(0, 0, Label::Pass);
-    a.read(Size::Word, 1, 0, 0);
-    a.store(Size::Word, SMALL, 1);
-    a.look_up(until, SMALL);
-    a.jump_if_equal(0, 0, Label::Pass);
-    a.read(Size::Double, 7, 0, 0);
-    a.call(KTIME_GET_BOOT_NS);
+    a.lease(own, until, Label::Pass);
     a.jump_if_greater(7, 0, Label::Pass);
+    a.label(Label::Over);
     // 2^36 ns: 69 s.
     a.set(1, 1);
     a.shift_left(1, 36);
@@ -175,9 +224,31 @@ fn program(own: &OwnedFd, until: &OwnedFd) -> Vec<Instruction> {
     a.finish()
 }
 
+/// What sees the frames that come in. Most are for this host, and looked at no further.
+fn coming(own: &OwnedFd, until: &OwnedFd) -> Vec<Instruction> {
+    let mut a = Assembler::default();
+    a.copy(PACKET, 1);
+    a.read(Size::Word, 7, PACKET, PACKET_TYPE);
+    a.jump_unless_equal(7, libc::PACKET_OTHERHOST.into(), Label::Pass);
+    a.key_of_router(0, Label::Pass);
+    a.lease(own, until, Label::Pass);
+    a.jump_if_greater(7, 0, Label::Ours);
+    a.jump(Label::Pass);
+    a.label(Label::Ours);
+    a.copy(1, PACKET);
+    a.set(2, libc::PACKET_HOST.into());
+    a.call(SKB_CHANGE_TYPE);
+    a.label(Label::Pass);
+    a.leave(NEXT);
+    a.finish()
+}
+
+/// Where the kind of a packet is in its `__sk_buff`.
+const PACKET_TYPE: i16 = 4;
 /// Helpers of linux/bpf.h.
 const MAP_LOOKUP_ELEM: i32 = 1;
 const SKB_LOAD_BYTES: i32 = 26;
+const SKB_CHANGE_TYPE: i32 = 32;
 const KTIME_GET_BOOT_NS: i32 = 125;
 /// Verdicts of linux/pkt_cls.h: ask the next program, and drop.
 const NEXT: i32 = -1;
@@ -264,6 +335,29 @@ impl Assembler {
         self.set(4, length);
         self.call(SKB_LOAD_BYTES);
         self.jump_unless_equal(0, 0, Label::Pass);
+    }
+
+    /// The key of the virtual router whose MAC address is there in the packet; goes on elsewhere when it is none's.
+    fn key_of_router(&mut self, at: i32, none: Label) {
+        self.load(PACKET, at, SMALL, 4);
+        self.read(Size::Word, 7, 10, SMALL);
+        self.jump_unless_equal(7, i32::from_ne_bytes(OF_ROUTERS), none);
+        self.write(Size::Double, KEY, -1);
+        self.write(Size::Half, KEY + 8, -1);
+        self.load(PACKET, at, KEY + 10, 6);
+    }
+
+    /// Until when the lease of the key on the stack runs, into register 7, and the time that it is, into register 0; goes on
+    /// elsewhere when it is not owned.
+    fn lease(&mut self, own: &OwnedFd, until: &OwnedFd, none: Label) {
+        self.look_up(own, KEY);
+        self.jump_if_equal(0, 0, none);
+        self.read(Size::Word, 1, 0, 0);
+        self.store(Size::Word, SMALL, 1);
+        self.look_up(until, SMALL);
+        self.jump_if_equal(0, 0, none);
+        self.read(Size::Double, 7, 0, 0);
+        self.call(KTIME_GET_BOOT_NS);
     }
 
     /// The value of the key on the stack, into register 0; 0 where there is none.

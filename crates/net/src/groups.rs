@@ -1,10 +1,11 @@
-//! Membership of IPv6 multicast groups, so that neighbour solicitations for announced addresses reach this node.
+//! What frames an interface lets in beside its own: those to IPv6 multicast groups, so that neighbour solicitations for
+//! announced addresses reach this node, and those to the MAC addresses of virtual routers.
 
 use crate::{Error, sys};
 use engine::{IfIndex, MacAddr};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::os::fd::OwnedFd;
 
@@ -12,12 +13,14 @@ use std::os::fd::OwnedFd;
 /// older kernels).
 const PER_SOCKET: usize = 128;
 
-/// The groups that this process is a member of; dropping it leaves all.
+/// The groups that this process is a member of, and the MAC addresses it takes in; dropping it leaves all.
 #[derive(Debug, Default)]
 pub struct Groups {
     members: BTreeMap<(IfIndex, Ipv6Addr), Member>,
     /// Sockets that are bound to nothing and so receive nothing, each with the number of its members.
     sockets: Vec<(OwnedFd, usize)>,
+    /// MAC addresses that interfaces take in beside their own.
+    macs: BTreeSet<(IfIndex, MacAddr)>,
     /// A packet socket without an ethertype: it receives nothing either.
     device: Option<OwnedFd>,
 }
@@ -46,7 +49,8 @@ impl Groups {
         let (member, refused) = match self.join_in_kernel(on, group) {
             Ok(socket) => (Member::Kernel(socket), None),
             Err(errno) => {
-                self.on_device(on, group, true).map_err(|e| Error::on(on, &format!("join {group}"), e))?;
+                let joined = self.on_device(on, sys::Member::Group, group_mac(group), true);
+                joined.map_err(|e| Error::on(on, &format!("join {group}"), e))?;
                 (Member::Device, Some(errno))
             }
         };
@@ -66,9 +70,27 @@ impl Groups {
                     let _ = sockopt::set_ipv6_drop_membership(socket, &group, on.0);
                 }
             }
-            Some(Member::Device) => drop(self.on_device(on, group, false)),
+            Some(Member::Device) => drop(self.on_device(on, sys::Member::Group, group_mac(group), false)),
             None => {}
         }
+    }
+
+    /// From now on these interfaces take in frames to these MAC addresses, and to no others beside their own. What comes
+    /// is marked as for another host: see [`Fence`](crate::Fence).
+    pub fn take_in(&mut self, macs: BTreeSet<(IfIndex, MacAddr)>) -> Result<(), Error> {
+        let before = std::mem::take(&mut self.macs);
+        for (on, mac) in before.difference(&macs) {
+            // It can fail only where the interface has gone.
+            drop(self.on_device(*on, sys::Member::Host, *mac, false));
+        }
+        for (on, mac) in macs {
+            if !before.contains(&(on, mac)) {
+                let joined = self.on_device(on, sys::Member::Host, mac, true);
+                joined.map_err(|e| Error::on(on, &format!("take in frames to {mac}"), e))?;
+            }
+            self.macs.insert((on, mac));
+        }
+        Ok(())
     }
 
     /// Forgets the memberships on an interface that has gone; when it is back, perhaps with the same number, they have
@@ -78,6 +100,9 @@ impl Groups {
         for group in gone {
             self.leave(on, group);
         }
+        let kept = self.macs.iter().filter(|(i, _)| *i != on).copied().collect();
+        // What is given up is never refused.
+        drop(self.take_in(kept));
     }
 
     fn join_in_kernel(&mut self, on: IfIndex, group: Ipv6Addr) -> Result<usize, Errno> {
@@ -96,7 +121,7 @@ impl Groups {
         Ok(free)
     }
 
-    fn on_device(&mut self, on: IfIndex, group: Ipv6Addr, join: bool) -> std::io::Result<()> {
+    fn on_device(&mut self, on: IfIndex, kind: sys::Member, mac: MacAddr, join: bool) -> std::io::Result<()> {
         let socket = match &self.device {
             Some(socket) => socket,
             None => {
@@ -105,7 +130,7 @@ impl Groups {
                 self.device.insert(socket)
             }
         };
-        sys::packet_membership(socket, on, group_mac(group), join)
+        sys::packet_membership(socket, on, kind, mac, join)
     }
 }
 

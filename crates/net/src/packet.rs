@@ -7,7 +7,7 @@ use engine::IfIndex;
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with, sockopt,
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, sendto, socket_with, sockopt,
 };
 use socket2::SockFilter;
 use std::cell::Cell;
@@ -75,10 +75,11 @@ impl PacketSocket {
 
     /// Sends a whole Ethernet frame.
     pub fn send(&self, frame: &[u8]) -> Result<(), Error> {
-        // A packet carries the ethertype of its socket through the filters of the host (tc, nftables).
-        let which = usize::from(frame.get(12..14) == Some(&IPV6.to_be_bytes()));
-        send(&self.sockets[which], frame, SendFlags::DONTWAIT).map_err(|e| Error::on(self.index, "send a frame", e))?;
-        Ok(())
+        // By this, and not by what is in the frame, the filters of the host (tc, nftables) know what it is.
+        let ethertype = frame.get(12..14).map_or(0, |octets| u16::from_be_bytes([octets[0], octets[1]]));
+        let to = sys::LinkAddr::new(self.index, ethertype);
+        let sent = sendto(&self.sockets[0], frame, SendFlags::DONTWAIT, &to);
+        sent.map(drop).map_err(|e| Error::on(self.index, "send a frame", e))
     }
 
     /// Frames that were lost because nobody read them in time, since the socket was opened.

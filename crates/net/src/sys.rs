@@ -179,16 +179,25 @@ pub(crate) fn set_packet(fd: impl AsFd, option: i32, value: i32) -> io::Result<(
     set(fd, libc::SOL_PACKET, option, &value)
 }
 
-/// Joins or leaves a multicast group of an Ethernet device.
-pub(crate) fn packet_membership(fd: impl AsFd, index: IfIndex, group: MacAddr, join: bool) -> io::Result<()> {
+/// What an Ethernet device takes in, by the numbers of packet(7).
+#[derive(Clone, Copy)]
+pub(crate) enum Member {
+    Group = libc::PACKET_MR_MULTICAST as isize,
+    Host = libc::PACKET_MR_UNICAST as isize,
+}
+
+/// Has an Ethernet device take in frames to this address, or not any more.
+pub(crate) fn packet_membership(
+    fd: impl AsFd,
+    index: IfIndex,
+    kind: Member,
+    mac: MacAddr,
+    join: bool,
+) -> io::Result<()> {
     let mut address = [0; 8];
-    address[..6].copy_from_slice(&group.0);
-    let request = libc::packet_mreq {
-        mr_ifindex: index.0 as i32,
-        mr_type: libc::PACKET_MR_MULTICAST as u16,
-        mr_alen: 6,
-        mr_address: address,
-    };
+    address[..6].copy_from_slice(&mac.0);
+    let request =
+        libc::packet_mreq { mr_ifindex: index.0 as i32, mr_type: kind as u16, mr_alen: 6, mr_address: address };
     let option = if join { libc::PACKET_ADD_MEMBERSHIP } else { libc::PACKET_DROP_MEMBERSHIP };
     set(fd, libc::SOL_PACKET, option, &request)
 }
@@ -225,12 +234,12 @@ pub(crate) fn malloc_trim() {
     unsafe { libc::malloc_trim(0) };
 }
 
-/// Takes pages of code from this process; each comes back from its file when it is used.
-pub(crate) fn let_go_of_code(start: usize, end: usize) -> io::Result<()> {
+/// Takes pages of the program from this process; each comes back from its file when it is used.
+pub(crate) fn let_go_of_pages(start: usize, end: usize) -> io::Result<()> {
     let (address, length) = (std::ptr::without_provenance_mut(start), end.saturating_sub(start));
-    // SAFETY: the caller read from the kernel that this is a private mapping of a file that may be executed and not
-    // written: its pages are the file's own, so those that come back are the same. The program never unmaps its
-    // code, so nothing else can be there by now.
+    // SAFETY: the caller read from the kernel that this is a private mapping of a file that may not be written and never
+    // was: its pages are the file's own, so those that come back are the same. The program never unmaps itself, so
+    // nothing else can be there by now.
     let rc = unsafe { libc::madvise(address, length, libc::MADV_DONTNEED) };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -296,8 +305,8 @@ pub(crate) fn bpf_remove(map: impl AsFd, key: &[u8; 16]) -> io::Result<()> {
     unsafe { bpf(BPF_MAP_DELETE_ELEM, &[map.as_fd().as_raw_fd() as u32, 0, k0, k1]) }.map(drop)
 }
 
-/// Loads a program that sees what leaves by an interface. The kernel checks it before it takes it.
-pub(crate) fn bpf_on_egress(program: &[[u8; 8]]) -> io::Result<OwnedFd> {
+/// Loads a program that sees what passes an interface. The kernel checks it before it takes it.
+pub(crate) fn bpf_program(program: &[[u8; 8]]) -> io::Result<OwnedFd> {
     let [p0, p1] = words(program.as_ptr());
     let license = c"Apache-2.0";
     let [l0, l1] = words(license.as_ptr());

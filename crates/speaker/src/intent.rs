@@ -3,11 +3,13 @@
 use crate::Options;
 use api::Vrrp;
 use api::pool::{Failover, Interface};
+use engine::MacAddr;
 use lease::{Epoch, Partition, Preset};
 use plan::{OfPool, Plan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use vrrp::Vrid;
 
 /// An order to the shell.
 #[derive(Debug)]
@@ -136,6 +138,13 @@ impl Intent {
     /// What the lease knows an address by.
     pub fn unit(&self, address: IpAddr) -> IpAddr {
         self.addresses.get(&address).map_or(address, |wanted| wanted.unit)
+    }
+
+    /// The MAC address of the virtual router that an address belongs to, where owners are to speak with that.
+    pub fn virtual_mac(&self, address: IpAddr) -> Option<MacAddr> {
+        let unit = self.units.get(&self.addresses.get(&address)?.unit)?;
+        let id = unit.place.vrrp.as_ref().filter(|vrrp| vrrp.virtual_mac).and(Vrid::try_from(unit.id).ok())?;
+        Some(id.mac(vrrp::packet::family(address)))
     }
 
     /// One of the addresses that the lease knows by this one: who owns one of them owns all, and on the same links.

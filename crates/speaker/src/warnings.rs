@@ -190,7 +190,7 @@ fn of_vip(pool: &Pool, used: bool, facts: &Facts) -> Vec<Warning> {
         return found;
     }
     if !facts.fenced {
-        let message = "the addresses are announced and answered for, but are not put on the interface: the kernel would answer for them when this speaker is dead; give it the capabilities NET_ADMIN and BPF, on Linux 5.18 or newer";
+        let message = "the addresses are announced and answered for, but are not put on the interface: the kernel would answer for them when this speaker is dead (and virtualMac has no effect); give it the capabilities NET_ADMIN and BPF, on Linux 5.18 or newer";
         found.push(warning("NotFenced", Some(&pool.name), message.to_owned()));
     }
     for (address, why) in facts.not_put.iter().filter(|(ip, _)| pool.addresses.contains(**ip)) {

@@ -17,6 +17,7 @@
 //! then keepalived and FRR had it. Both are understood, and [`Checksum`] says which one to send.
 
 use crate::types::{Centis, Family, Password, Priority, Vrid};
+use engine::MacAddr;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU8;
@@ -305,6 +306,35 @@ pub fn group(family: Family) -> IpAddr {
 /// The id in a message that is otherwise unread, to find the router that it is for.
 pub fn vrid(message: &[u8]) -> Option<Vrid> {
     Vrid::try_from(*message.get(1)?).ok()
+}
+
+/// The Ethernet frame that carries an advertisement to the group, from the virtual router's own MAC address (RFC 9568
+/// §7.2, §7.3). `None` where source and id are of no such router.
+pub fn frame(source: IpAddr, message: &[u8]) -> Option<Vec<u8>> {
+    let family = family(source);
+    let from = vrid(message)?.mac(family);
+    let length = u16::try_from(message.len()).ok()?;
+    let (to, ethertype, header) = match (source, group(family)) {
+        (IpAddr::V4(source), IpAddr::V4(group)) => {
+            let [_, b, c, d] = group.octets();
+            let [high, low] = length.checked_add(20)?.to_be_bytes();
+            // Network control, and never in fragments.
+            let mut header = vec![0x45, 0xc0, high, low, 0, 0, 0x40, 0, TTL, PROTOCOL, 0, 0];
+            header.extend(source.octets().into_iter().chain(group.octets()));
+            let checksum = !sum(0, &header);
+            header[10..12].copy_from_slice(&checksum.to_be_bytes());
+            (MacAddr([1, 0, 0x5e, b & 0x7f, c, d]), 0x0800u16, header)
+        }
+        (IpAddr::V6(source), IpAddr::V6(group)) => {
+            let [.., a, b, c, d] = group.octets();
+            let [high, low] = length.to_be_bytes();
+            let mut header = vec![0x6c, 0, 0, 0, high, low, PROTOCOL, TTL];
+            header.extend(source.octets().into_iter().chain(group.octets()));
+            (MacAddr([0x33, 0x33, a, b, c, d]), 0x86dd, header)
+        }
+        _ => return None,
+    };
+    Some([&to.0[..], &from.0, &ethertype.to_be_bytes(), &header, message].concat())
 }
 
 /// How many addresses fit in one advertisement on a link with this MTU (in octets).

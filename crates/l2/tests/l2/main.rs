@@ -11,6 +11,7 @@ mod conflicts;
 mod mutated;
 mod oracle;
 mod properties;
+mod virtual_macs;
 mod watch;
 mod wire;
 

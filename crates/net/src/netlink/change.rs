@@ -19,13 +19,21 @@ const PREFERENCE: u32 = 7;
 const HANDLE: u32 = 0x6f78;
 const CLSACT: u32 = 0xffff_fff1;
 const CLSACT_HANDLE: u32 = 0xffff_0000;
-const EGRESS: u32 = 0xffff_fff3;
+
 const ALL_PROTOCOLS: u16 = 3;
 const BPF_FD: u16 = 6;
 const BPF_NAME: u16 = 7;
 const BPF_FLAGS: u16 = 8;
 /// What the program says is done.
 const DIRECT_ACTION: u32 = 1;
+
+/// Which frames a program sees: the parents of linux/pkt_sched.h.
+#[derive(Debug, Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Way {
+    In = 0xffff_fff2,
+    Out = 0xffff_fff3,
+}
 
 /// Changes the network of this node. Needs the capability NET_ADMIN.
 #[derive(Debug)]
@@ -89,9 +97,9 @@ impl Changes {
         Ok(ours.collect())
     }
 
-    /// Has a program see what leaves by an interface, instead of the one of ours that may be there. It stays when this
+    /// Has a program see what passes an interface this way, instead of the one of ours that may be there. It stays when this
     /// process ends.
-    pub(crate) fn attach(&self, on: IfIndex, program: impl AsFd) -> Result<(), Errno> {
+    pub(crate) fn attach(&self, on: IfIndex, way: Way, program: impl AsFd) -> Result<(), Errno> {
         let flags = libc::NLM_F_CREATE | libc::NLM_F_ACK;
         let place = tc(on, CLSACT_HANDLE, CLSACT, 0);
         let made = self.0.ask(|n| {
@@ -102,7 +110,7 @@ impl Changes {
         {
             return Err(e);
         }
-        let place = tc(on, HANDLE, EGRESS, PREFERENCE);
+        let place = tc(on, HANDLE, way as u32, PREFERENCE);
         let options = nested(&[
             (BPF_FD, &program.as_fd().as_raw_fd().to_ne_bytes()),
             (BPF_NAME, b"oxelb-fence\0"),
@@ -113,8 +121,8 @@ impl Changes {
     }
 
     /// Takes our program away from an interface, if it is there.
-    pub(crate) fn detach(&self, on: IfIndex) -> Result<(), Errno> {
-        let place = tc(on, HANDLE, EGRESS, PREFERENCE);
+    pub(crate) fn detach(&self, on: IfIndex, way: Way) -> Result<(), Errno> {
+        let place = tc(on, HANDLE, way as u32, PREFERENCE);
         let kind: &[(u16, &[u8])] = &[(libc::TCA_KIND, b"bpf\0")];
         match self.0.ask(|n| request(libc::RTM_DELTFILTER, libc::NLM_F_ACK, n, &place, kind)) {
             Ok(_) | Err(Errno::NOENT | Errno::NODEV | Errno::INVAL) => Ok(()),

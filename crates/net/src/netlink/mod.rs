@@ -6,5 +6,6 @@ mod table;
 mod wire;
 
 pub use change::Changes;
+pub(crate) use change::Way;
 pub use monitor::{Monitor, NoRoute, Routes};
 pub use table::{Change, LinkState, Table};

@@ -2,7 +2,8 @@
 
 use crate::frames::{A, B, arp, ethernet, next};
 use crate::{cable, index, ip, tests};
-use net::{Fence, PacketSocket, now};
+use engine::MacAddr;
+use net::{Fence, Groups, PacketSocket, now};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -17,6 +18,8 @@ tests![
     a_fence_that_is_taken_away_is_gone,
     thousands_of_addresses_have_room,
     an_interface_that_is_gone_and_back_is_guarded_again,
+    nothing_leaves_from_a_virtual_routers_mac_once_its_lease_is_over,
+    frames_to_a_virtual_routers_mac_are_for_this_host_while_its_lease_runs,
 ];
 
 const LONG: Duration = Duration::from_secs(60);
@@ -47,7 +50,7 @@ fn lab(own: &[([u8; 4], u32)]) -> Lab {
     fence.guard(&guarded()).unwrap();
     let own = own.iter().map(|(ip, class)| (IpAddr::from(*ip), *class));
     (1..=2).for_each(|class| fence.open(class, now()).unwrap());
-    fence.own(own.chain([(V6.into(), 1)]).collect()).unwrap();
+    fence.own(&own.chain([(V6.into(), 1)]).collect(), &BTreeMap::new()).unwrap();
     Lab { fence, here: PacketSocket::open(index("b")).unwrap(), there: PacketSocket::open(index("a")).unwrap() }
 }
 
@@ -119,9 +122,9 @@ fn each_class_has_its_own_end() {
 fn what_is_not_owned_any_more_is_not_fenced() {
     let mut lab = lab(&[(V4, 1)]);
     assert!(!lab.leaves(&answer(V4)));
-    lab.fence.own(BTreeMap::new()).unwrap();
+    lab.fence.own(&BTreeMap::new(), &BTreeMap::new()).unwrap();
     assert!(lab.leaves(&answer(V4)) && lab.leaves(&advertisement(V6)));
-    lab.fence.own(BTreeMap::from([(V4.into(), 2)])).unwrap();
+    lab.fence.own(&BTreeMap::from([(V4.into(), 2)]), &BTreeMap::new()).unwrap();
     assert!(!lab.leaves(&answer(V4)));
 }
 
@@ -156,9 +159,9 @@ fn thousands_of_addresses_have_room() {
     let mut lab = lab(&[]);
     let address = |n: u32| IpAddr::from((0x0a00_0000 + n).to_be_bytes());
     let own: BTreeMap<_, _> = (0..5000).map(|n| (address(n), 1)).collect();
-    lab.fence.own(own.clone()).unwrap();
+    lab.fence.own(&own, &BTreeMap::new()).unwrap();
     assert!(!lab.leaves(&answer([10, 0, 0x13, 0x87])));
-    lab.fence.own(own.into_iter().take(10).collect()).unwrap();
+    lab.fence.own(&own.into_iter().take(10).collect(), &BTreeMap::new()).unwrap();
     assert!(lab.leaves(&answer([10, 0, 0x13, 0x87])));
     assert!(!lab.leaves(&answer([10, 0, 0, 9])));
 }
@@ -173,4 +176,50 @@ fn an_interface_that_is_gone_and_back_is_guarded_again() {
     let lab =
         Lab { fence, here: PacketSocket::open(index("b")).unwrap(), there: PacketSocket::open(index("a")).unwrap() };
     assert!(!lab.leaves(&answer(V4)));
+}
+
+/// Of virtual router 51 (RFC 9568 §7.3).
+const ROUTER: [u8; 6] = [0, 0, 0x5e, 0, 1, 51];
+
+fn nothing_leaves_from_a_virtual_routers_mac_once_its_lease_is_over() {
+    let mut lab = lab(&[]);
+    let own = |lab: &mut Lab, router: [u8; 6]| {
+        lab.fence.own(&BTreeMap::new(), &BTreeMap::from([(MacAddr(router), 1)])).unwrap();
+    };
+    // Whatever it says: this asks, for an address that nobody owns.
+    let mut frame = ethernet(A, 0x0806, &arp(1, [192, 0, 2, 98]));
+    frame[6..12].copy_from_slice(&ROUTER);
+    assert!(lab.leaves(&frame), "a virtual router that is not owned");
+    own(&mut lab, ROUTER);
+    assert!(!lab.leaves(&frame));
+    lab.fence.open(1, now() + LONG).unwrap();
+    assert!(lab.leaves(&frame));
+    lab.fence.open(1, now()).unwrap();
+    own(&mut lab, [0, 0, 0x5e, 0, 1, 52]);
+    assert!(lab.leaves(&frame), "another one is owned");
+}
+
+fn frames_to_a_virtual_routers_mac_are_for_this_host_while_its_lease_runs() {
+    let Lab { mut fence, here, there } = lab(&[]);
+    let mut groups = Groups::new();
+    groups.take_in(BTreeSet::from([(index("b"), MacAddr(ROUTER))])).unwrap();
+    assert!(ip("-d link show dev b").contains("02:00:00:00:00:0b"), "its own address stays");
+    let frame = ethernet(ROUTER, 0x0806, &arp(1, [192, 0, 2, 98]));
+    let mark = ethernet(B, 0x0806, &arp(1, [192, 0, 2, 99]));
+    let comes = || {
+        there.send(&frame).unwrap();
+        there.send(&mark).unwrap();
+        let first = next(&here);
+        first == frame && next(&here) == mark
+    };
+    assert!(!comes(), "it is not owned");
+    fence.own(&BTreeMap::new(), &BTreeMap::from([(MacAddr(ROUTER), 1)])).unwrap();
+    assert!(!comes(), "there is no lease");
+    fence.open(1, now() + LONG).unwrap();
+    assert!(comes());
+    fence.open(1, now()).unwrap();
+    assert!(!comes(), "the lease is over");
+    fence.open(1, now() + LONG).unwrap();
+    fence.own(&BTreeMap::new(), &BTreeMap::new()).unwrap();
+    assert!(!comes(), "it is given up");
 }

@@ -1,7 +1,9 @@
 //! Multicast groups: what the kernel and the neighbours know of our membership.
 
 use crate::{index, ip, plug, tests};
+use engine::MacAddr;
 use net::{Groups, now};
+use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ tests![
     hundreds_of_groups_can_be_joined,
     where_there_is_no_ipv6_it_joins_on_the_device_and_says_so,
     a_link_that_came_back_can_be_joined_again,
+    an_interface_takes_in_frames_to_other_macs_until_they_are_given_up,
 ];
 
 /// The solicited-node group of 2001:db8::12:3456.
@@ -113,4 +116,26 @@ fn a_link_that_came_back_can_be_joined_again() {
     ip("link set dev a up");
     groups.join(before, group()).unwrap();
     assert!(in_kernel() && on_device());
+}
+
+fn an_interface_takes_in_frames_to_other_macs_until_they_are_given_up() {
+    plug();
+    let [one, other] = [51, 52].map(|id| (index("a"), MacAddr([0, 0, 0x5e, 0, 1, id])));
+    let taken_in = || -> Vec<u8> {
+        let shown = std::process::Command::new("bridge").args(["fdb", "show", "dev", "a"]).output().expect("iproute2");
+        let shown = String::from_utf8(shown.stdout).expect("text");
+        [51, 52].into_iter().filter(|id| shown.contains(&format!("00:00:5e:00:01:{id:x}"))).collect()
+    };
+    let mut groups = Groups::new();
+    groups.take_in(BTreeSet::from([one, other])).unwrap();
+    assert_eq!(taken_in(), [51, 52]);
+    groups.take_in(BTreeSet::from([other])).unwrap();
+    groups.take_in(BTreeSet::from([other])).unwrap();
+    assert_eq!(taken_in(), [52]);
+    groups.forget(index("a"));
+    assert_eq!(taken_in(), []);
+    groups.take_in(BTreeSet::from([one])).unwrap();
+    assert_eq!(taken_in(), [51]);
+    drop(groups);
+    assert_eq!(taken_in(), []);
 }

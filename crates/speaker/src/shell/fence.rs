@@ -2,7 +2,7 @@
 //! before each frame is all that there is.
 
 use super::Shell;
-use engine::{IfIndex, Tick};
+use engine::{IfIndex, MacAddr, Tick};
 use lease::Preset;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -15,6 +15,8 @@ const SOON: Duration = Duration::from_millis(5);
 pub(super) struct Fencing {
     fence: Option<net::Fence>,
     next: Tick,
+    /// It is taken away, and what was done because it stood has to be undone.
+    pub(super) fell: bool,
 }
 
 impl Fencing {
@@ -27,7 +29,7 @@ impl Fencing {
             Ok(_) => tracing::info!("the kernel lets nothing leave for an address whose lease is over"),
             Err(error) => tracing::info!(%error, "no fence in the kernel: this process alone looks at its leases"),
         }
-        Fencing { fence: fence.ok(), next: Tick::ZERO }
+        Fencing { fence: fence.ok(), next: Tick::ZERO, fell: false }
     }
 
     pub(super) fn stands(&self) -> bool {
@@ -50,7 +52,7 @@ impl Fencing {
         let Some(fence) = &mut self.fence else { return };
         if let Err(error) = what(fence) {
             tracing::warn!(%error, "the fence in the kernel is taken away: this process alone looks at its leases");
-            self.fence = None;
+            (self.fence, self.fell) = (None, true);
         }
     }
 }
@@ -68,8 +70,17 @@ impl Shell {
         self.fencing.next = now;
         self.fence_leases(now);
         let on = self.sockets.keys().copied().collect();
-        let owned = self.facts.owned.keys().map(|ip| (*ip, self.class(*ip))).collect();
-        self.fencing.tell(|fence| fence.guard(&on).and_then(|()| fence.own(owned)));
+        let owned = self.facts.owned.keys();
+        let addresses: BTreeMap<IpAddr, net::Class> = owned.clone().map(|ip| (*ip, self.class(*ip))).collect();
+        let macs: BTreeMap<MacAddr, net::Class> =
+            owned.filter_map(|ip| Some((self.virtual_mac(*ip)?, self.class(*ip)))).collect();
+        self.fencing.tell(|fence| fence.guard(&on).and_then(|()| fence.own(&addresses, &macs)));
+    }
+
+    /// With which MAC address this node speaks for an address, where not with its interface's. Only the fence lets in what
+    /// is sent to it.
+    pub(super) fn virtual_mac(&self, address: IpAddr) -> Option<MacAddr> {
+        if self.fencing.stands() { self.intent.virtual_mac(address) } else { None }
     }
 
     fn class(&self, address: IpAddr) -> net::Class {

@@ -209,6 +209,9 @@ impl Shell {
             self.lease.timeout(now);
             self.lease_effects(now);
             self.fence_leases(now);
+            if std::mem::take(&mut self.fencing.fell) {
+                self.announce_where(now);
+            }
             self.look_for_strangers(now);
             self.probe_others(now);
             self.ask_gateways(now);

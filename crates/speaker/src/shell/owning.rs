@@ -137,11 +137,23 @@ impl Shell {
         let mut names = |on| shared.entry(on).or_insert_with_key(|on| Arc::new(on.iter().map(name).collect())).clone();
         self.facts.owned = addresses.iter().map(|(ip, on)| (*ip, names(on))).collect();
         self.facts.conflicts.retain(|ip, _| addresses.contains_key(ip));
+        let virtual_macs = self.intent.addresses.keys().filter_map(|ip| Some((*ip, self.virtual_mac(*ip)?))).collect();
+        self.l2.handle(now, l2::Input::VirtualMacs(virtual_macs));
         self.l2.handle(now, l2::Input::Addresses(addresses));
         self.take_away();
         self.fence_owned(now);
+        self.take_in_frames();
         self.put_there(now);
         self.news = true;
+    }
+
+    /// Has interfaces take in what is sent to the virtual routers that this node owns.
+    fn take_in_frames(&mut self) {
+        let owned = self.facts.owned.keys().filter_map(|ip| Some((self.virtual_mac(*ip)?, self.links_of(*ip)?)));
+        let macs = owned.flat_map(|(mac, on)| on.iter().map(move |on| (*on, mac))).collect();
+        if let Err(error) = self.groups.take_in(macs) {
+            tracing::warn!(%error, "what is sent to a virtual router may not arrive");
+        }
     }
 
     pub(super) fn lease_effects(&mut self, now: Tick) {

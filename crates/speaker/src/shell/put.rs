@@ -61,7 +61,9 @@ impl Shell {
             .facts
             .owned
             .keys()
-            .filter(|ip| self.intent.addresses.get(*ip).is_some_and(|wanted| wanted.place.vrrp.is_some()));
+            .filter(|ip| self.intent.addresses.get(*ip).is_some_and(|wanted| wanted.place.vrrp.is_some()))
+            // For what is on an interface the kernel speaks with that interface's MAC address.
+            .filter(|ip| self.virtual_mac(**ip).is_none());
         vip.filter_map(|ip| Some((*self.links_of(*ip)?.first()?, *ip))).collect()
     }
 

@@ -271,6 +271,7 @@ impl Shell {
 
     fn router_effects(&mut self, now: Tick, key: IpAddr) {
         let mut elected = false;
+        let virtual_mac = self.virtual_mac(self.intent.any_member(key)).is_some();
         while let Some(running) = self.routers.running.get_mut(&key)
             && let Some(effect) = running.router.poll()
         {
@@ -284,6 +285,14 @@ impl Shell {
                     };
                     if owned && !farewell {
                         running.advertised = now;
+                    }
+                    // Nothing comes from the virtual router's MAC address when it is no longer owned.
+                    if owned && !farewell && virtual_mac {
+                        let frame = packet::frame(running.router.config().source, &message);
+                        if let (Some(frame), Some(socket)) = (frame, self.sockets.get(&running.on)) {
+                            drop(socket.send(&frame));
+                        }
+                        continue;
                     }
                     let place = (running.on, to.is_ipv6());
                     match self.routers.sockets.get(&place) {

@@ -133,7 +133,11 @@ impl Shell {
         let owner = self.lease.owner(self.intent.unit(address)).map(str::to_owned);
         let Some(owner) = owner.filter(|owner| *owner != self.node) else { return };
         let before = self.facts.probed.get(&address);
-        let found = judge(before, &macs, &self.lease.macs(&owner));
+        let mut of_owner = self.lease.macs(&owner);
+        if !of_owner.is_empty() {
+            of_owner.extend(self.intent.virtual_mac(address));
+        }
+        let found = judge(before, &macs, &of_owner);
         // Thousands of probes end as the ones before, and are no news.
         if before != Some(&found) {
             self.facts.probed.insert(address, found);

@@ -285,3 +285,37 @@ fn keepalived_is_followed_as_a_backup() {
         assert!(follows.since(now) < ms(1000), "{}: not within the skew", c.what);
     }
 }
+
+#[test]
+fn from_its_virtual_mac_a_router_sends_what_keepalived_sends() {
+    for c in CAPTURES.iter().filter(|c| ip(c.to).is_multicast()) {
+        for hex in c.packets {
+            let mut theirs = octets(hex);
+            let (meta, message) = split(&theirs);
+            let frame = oxelb_vrrp::packet::frame(meta.source, &message).unwrap();
+            let (ethernet, ours) = frame.split_at(14);
+            let (group, family, kind) = match meta.source {
+                IpAddr::V4(_) => ([1, 0, 0x5e, 0, 0, 0x12], 1, [8, 0]),
+                IpAddr::V6(_) => ([0x33, 0x33, 0, 0, 0, 0x12], 2, [0x86, 0xdd]),
+            };
+            // RFC 9568 §7.3.
+            assert_eq!(ethernet, [&group[..], &[0, 0, 0x5e, 0, family, c.vrid], &kind].concat(), "{}", c.what);
+            let mut ours = ours.to_vec();
+            if meta.source.is_ipv4() {
+                let words = ours[..20].as_chunks::<2>().0.iter().map(|w| u32::from(u16::from_be_bytes(*w)));
+                let sum = words.sum::<u32>();
+                assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff, "the header's checksum");
+                // They number packets, and ours may not be fragmented; so the checksum differs too.
+                for packet in [&mut ours, &mut theirs] {
+                    packet[4..8].fill(0);
+                    packet[10..12].fill(0);
+                }
+            } else {
+                // The class of traffic.
+                ours[..2].copy_from_slice(&[0x60, 0]);
+                theirs[..2].copy_from_slice(&[0x60, 0]);
+            }
+            assert_eq!(ours, theirs, "{}", c.what);
+        }
+    }
+}
