@@ -1,6 +1,7 @@
 //! A heap that stays as small as what it holds: glibc keeps what was freed, and lets what it keeps grow.
 
 use crate::sys;
+use crate::thread::unlocked;
 use std::fs;
 
 /// Below this, memory that is free at the end of the heap is kept for the next allocation.
@@ -23,7 +24,7 @@ pub fn keep_heap_small() {
 /// Gives every whole page that is free back to the system, also those between blocks in use: reading a cluster leaves
 /// such behind. Takes well under a millisecond for a heap of 10 MiB.
 pub fn give_back_memory() {
-    sys::malloc_trim();
+    unlocked(sys::malloc_trim);
 }
 
 /// Takes from this process the pages of its own program: those in use come back from the page cache as they are used,

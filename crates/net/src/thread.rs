@@ -5,9 +5,13 @@ use rustix::io::Errno;
 use rustix::mm::{MlockAllFlags, mlockall, munlockall};
 use rustix::process::{Resource, getrlimit};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Above every ordinary thread, below the kernel's own (50).
 const PRIORITY: i32 = 10;
+const LOCK: MlockAllFlags = MlockAllFlags::CURRENT.union(MlockAllFlags::FUTURE).union(MlockAllFlags::ONFAULT);
+/// Memory is locked.
+static LOCKED: AtomicBool = AtomicBool::new(false);
 /// A limit on locked memory that no speaker comes near.
 const ENOUGH: u64 = 1 << 30;
 
@@ -28,7 +32,7 @@ pub fn prefer_deadlines() -> Result<(), Error> {
 pub fn lock_memory() -> Result<(), Error> {
     let what = "lock the speaker's memory (mlockall)";
     let not_permitted = |source: io::Error| Error::NotPermitted { what, capability: "IPC_LOCK", source };
-    mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).map_err(|e| match e {
+    mlockall(LOCK).map_err(|e| match e {
         Errno::PERM | Errno::NOMEM | Errno::AGAIN => not_permitted(e.into()),
         other => Error::kernel(what, other),
     })?;
@@ -46,5 +50,16 @@ pub fn lock_memory() -> Result<(), Error> {
             return Err(not_permitted(io::Error::from(Errno::NOMEM)));
         }
     }
+    LOCKED.store(true, Ordering::Relaxed);
     Ok(())
+}
+
+/// Does something that the kernel refuses for locked memory: to give pages back. What is there stays there.
+pub(crate) fn unlocked(what: impl FnOnce()) {
+    let locked = LOCKED.load(Ordering::Relaxed) && munlockall().is_ok();
+    what();
+    if locked {
+        // It was permitted before.
+        LOCKED.store(mlockall(LOCK).is_ok(), Ordering::Relaxed);
+    }
 }

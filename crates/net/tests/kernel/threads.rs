@@ -1,12 +1,13 @@
 //! Priority and locked memory, with and without the capabilities that they need.
 
 use crate::tests;
-use net::{Error, lock_memory, prefer_deadlines};
+use net::{Error, give_back_memory, lock_memory, prefer_deadlines};
 use std::process::Command;
 
 tests![
     the_deadline_thread_runs_ahead_of_others_or_names_the_capability,
     memory_is_locked_where_touched_or_the_capability_is_named,
+    what_was_freed_is_given_back_also_while_memory_is_locked,
     without_capabilities_nothing_is_locked_and_later_allocations_work,
 ];
 
@@ -63,6 +64,22 @@ fn memory_is_locked_where_touched_or_the_capability_is_named() {
     assert!(after < before + 4096, "untouched memory costs nothing: {before} KiB, then {after} KiB");
     assert!(status("VmLck:") >= 64 << 10, "it is locked once touched");
     std::hint::black_box(&large);
+}
+
+fn what_was_freed_is_given_back_also_while_memory_is_locked() {
+    if !is_real_root() {
+        return names(lock_memory(), "IPC_LOCK");
+    }
+    lock_memory().unwrap();
+    let many: Vec<Box<[u8; 4000]>> = (0..4000).map(|n| Box::new([n as u8; 4000])).collect();
+    let last = Box::new([1u8; 4000]);
+    let before = status("VmRSS:");
+    drop(many);
+    give_back_memory();
+    let after = status("VmRSS:");
+    assert!(after + 12_000 < before, "{before} KiB, then {after} KiB, below one block that stays");
+    assert!(status("VmLck:") > 0, "it is still locked");
+    std::hint::black_box(&last);
 }
 
 fn without_capabilities_nothing_is_locked_and_later_allocations_work() {
