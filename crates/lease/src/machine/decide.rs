@@ -94,9 +94,10 @@ impl Lease {
         self.cut || self.peers.values().any(|p| p.alive && p.holds_us_down)
     }
 
-    /// The candidates for an address that can have it now.
-    pub(super) fn able_candidates(&self, address: IpAddr, but: Option<&str>) -> Vec<&str> {
-        Able::new(self).among(address, but)
+    /// Whether a candidate can have an address although others may be better. An operator's word, and what the owner offers,
+    /// count more than that a node rests.
+    pub(super) fn can_have(&self, address: IpAddr, node: &str) -> bool {
+        Able::new(self).all(address, None).iter().any(|(_, able, _)| *able == node)
     }
 
     /// The candidates for each of these addresses.
@@ -210,20 +211,26 @@ impl<'a> Able<'a> {
     /// The candidates for an address that can have it now: where some reach the gateway that is silent to its owner, only
     /// these; and those that rest only if there are no others.
     fn among(&self, address: IpAddr, but: Option<&str>) -> Vec<&'a str> {
-        let Some(wanted) = self.of.config.addresses.get(&address) else { return Vec::new() };
-        let mut able: Vec<(bool, &'a str, &'a Statement)> = Vec::new();
-        for (node, says, rests) in &self.live {
-            if wanted.partition == Partition::SingleOwner && self.deaf.contains(node) {
-                continue;
-            }
-            if but != Some(*node) && !says.unable.contains(&address) && wanted.candidates.contains(*node) {
-                able.push((*rests, node, says));
-            }
-        }
+        let mut able = self.all(address, but);
         if able.iter().any(|(_, _, says)| says.reached.contains(&address)) {
             able.retain(|(_, _, says)| says.reached.contains(&address));
         }
         let steady = able.iter().any(|(rests, ..)| !rests);
         able.into_iter().filter(|(rests, ..)| !(steady && *rests)).map(|(_, node, _)| node).collect()
+    }
+
+    /// All candidates for an address that are there and can announce it, with whether they rest and what they say.
+    fn all(&self, address: IpAddr, but: Option<&str>) -> Vec<(bool, &'a str, &'a Statement)> {
+        let Some(wanted) = self.of.config.addresses.get(&address) else { return Vec::new() };
+        let mut able = Vec::new();
+        for (node, says, rests) in &self.live {
+            if wanted.partition == Partition::SingleOwner && self.deaf.contains(node) {
+                continue;
+            }
+            if but != Some(*node) && !says.unable.contains(&address) && wanted.candidates.contains(*node) {
+                able.push((*rests, *node, *says));
+            }
+        }
+        able
     }
 }

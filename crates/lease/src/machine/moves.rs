@@ -37,7 +37,7 @@ impl Lease {
     pub(super) fn plan_move(&mut self, address: IpAddr, to: &Node) {
         // All speakers are told of a move. The one that is to have the address may have it before it is told.
         let elsewhere = *to != self.config.node;
-        if elsewhere && self.held.contains_key(&address) && self.able_candidates(address, None).contains(&to.as_str()) {
+        if elsewhere && self.held.contains_key(&address) && self.can_have(address, to) {
             self.to_move.push_back((address, to.clone()));
         }
     }
@@ -91,7 +91,7 @@ impl Lease {
                 if !self.held.contains_key(&address) {
                     continue;
                 }
-                if self.able_candidates(address, None).contains(&to.as_str()) {
+                if self.can_have(address, &to) {
                     by_successor.entry(to).or_default().push(address);
                 } else if self.phase == Phase::Running {
                     self.decide_by(now); // another one may have it, if it is to go at all
@@ -155,7 +155,7 @@ impl Lease {
             return;
         }
         for address in addresses {
-            let mine = self.able_candidates(*address, None).contains(&self.config.node.as_str());
+            let mine = self.can_have(*address, &self.config.node);
             if mine && !self.held.contains_key(address) {
                 self.given_up.remove(address);
                 self.want(*address, now, Some(now + OFFERED));

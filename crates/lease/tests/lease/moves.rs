@@ -49,6 +49,26 @@ fn an_address_moves_to_whom_it_is_given_and_stays() {
 }
 
 #[test]
+fn a_node_that_died_too_often_gets_nothing_but_what_an_operator_gives_it() {
+    let mut sim = Sim::settled(1, (4, 3), 20, Preset::Normal);
+    for _ in 0..4 {
+        sim.kill(3);
+        sim.run(ms(2000));
+        sim.start(3);
+        sim.run(ms(5000));
+    }
+    (0..4).for_each(|n| sim.input(n, Input::Rebalance));
+    sim.run(ms(3000));
+    assert!(sim.nodes[3].owned.is_empty(), "{:?}", sim.nodes[3].owned);
+    let owner = sim.owners(ip(3))[0];
+    sim.input(owner, Input::Release { address: ip(3), to: name(3) });
+    sim.run(ms(50));
+    assert_eq!(sim.owners(ip(3)), [3]);
+    sim.run(ms(5000));
+    assert_eq!(sim.owners(ip(3)), [3]);
+}
+
+#[test]
 fn who_is_told_to_give_an_address_to_itself_keeps_it() {
     let mut sim = Sim::settled(1, (4, 3), 20, Preset::Normal);
     let owner = sim.owners(ip(3))[0];
