@@ -22,6 +22,8 @@ pub struct Instance<'a> {
     pub on: &'a str,
     /// Version 2 or 3.
     pub version: u8,
+    /// The address that its advertisements come from, where that is not its interface's first.
+    pub source: Option<&'a str>,
     /// Its own address and the peer's, where it speaks unicast.
     pub unicast: Option<(&'a str, &'a str)>,
 }
@@ -29,22 +31,23 @@ pub struct Instance<'a> {
 impl Instance<'_> {
     /// On the interface of the nodes, with an advertisement each second.
     pub fn new(id: u8, priority: u8, address: &str) -> Instance<'_> {
-        Instance { id, priority, interval: "1", address, on: DEVICE, version: 3, unicast: None }
+        Instance { id, priority, interval: "1", address, on: DEVICE, version: 3, source: None, unicast: None }
     }
 }
 
 /// Starts it as a backup, which becomes master where it hears no better one.
 pub fn start(lab: &Lab, host: &Host, instance: Instance<'_>) -> Result<Process> {
-    let Instance { id, priority, interval, address, on, version, unicast } = instance;
+    let Instance { id, priority, interval, address, on, version, source, unicast } = instance;
     let unicast = unicast
         .map_or_else(String::new, |(own, peer)| format!("  unicast_src_ip {own}\n  unicast_peer {{ {peer} }}\n"));
+    let source = source.map_or_else(String::new, |source| format!("  mcast_src_ip {source}\n"));
     let folder = lab.folder(&format!("keepalived.{}", host.name()))?;
     let conf = folder.join("keepalived.conf");
     fs::write(
         &conf,
         format!(
             "global_defs {{ vrrp_version {version} }}\nvrrp_instance one {{\n  state BACKUP\n  interface {on}\n  \
-             virtual_router_id {id}\n  priority {priority}\n  advert_int {interval}\n{unicast}  \
+             virtual_router_id {id}\n  priority {priority}\n  advert_int {interval}\n{source}{unicast}  \
              virtual_ipaddress {{ {address} dev {on} }}\n}}\n"
         ),
     )?;

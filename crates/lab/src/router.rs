@@ -185,6 +185,63 @@ impl GoBgp {
     }
 }
 
+/// ExaBGP, which tells what it hears line by line, as JSON.
+#[derive(Debug)]
+pub struct ExaBgp {
+    heard: PathBuf,
+    process: Process,
+}
+
+impl ExaBgp {
+    /// Starts it with these neighbours, each the inside of a block of its own; to each it announces `route`.
+    pub fn start(lab: &Lab, host: &Host, neighbours: &[(IpAddr, String)], route: &str) -> Result<ExaBgp> {
+        let dir = folder(lab, host, "exabgp")?;
+        let (config, script, heard) = (dir.join("exabgp.conf"), dir.join("hear"), dir.join("heard"));
+        fs::write(&heard, "")?;
+        // It gives lines without waiting, to a program that therefore has to wait for them by itself.
+        let hear = format!(
+            "#!/usr/bin/env python3\nimport os, select\nheard = open('{}', 'ab', 0)\nwhile select.select([0], [], []):\n    \
+             octets = os.read(0, 65536)\n    if not octets: break\n    heard.write(octets)\n",
+            heard.display()
+        );
+        fs::write(&script, hear)?;
+        host.run(&format!("chmod +x {}", script.display()))?;
+        let mut text = format!("process heard {{\n run {};\n encoder json;\n}}\n", script.display());
+        for (neighbour, more) in neighbours {
+            text.push_str(&format!(
+                "neighbor {neighbour} {{\n{more} static {{ route {route}; }}\n \
+                 api {{ processes [ heard ]; receive {{ parsed; update; }} }}\n}}\n"
+            ));
+        }
+        fs::write(&config, text)?;
+        let mut command = Command::new("exabgp");
+        command.arg(&config);
+        for (key, value) in
+            [("daemon_user", "root"), ("daemon_drop", "false"), ("api_cli", "false"), ("log_all", "true")]
+        {
+            command.env(format!("exabgp_{key}"), value);
+        }
+        Ok(ExaBgp { heard, process: host.spawn("exabgp", command)? })
+    }
+
+    /// Waits until a line has all of these words; lines before `since` do not count. Gives the number of lines.
+    pub fn hears(&self, since: usize, words: &[&str]) -> Result<usize> {
+        self.process.until(&format!("it hears of {words:?}"), secs(30), || {
+            let text = fs::read_to_string(&self.heard)?;
+            let has = |line: &str| words.iter().all(|word| line.contains(word));
+            if !text.lines().skip(since).any(has) {
+                bail!("{text}");
+            }
+            Ok(text.lines().count())
+        })
+    }
+
+    /// Ends it in good order.
+    pub fn stop(self) -> Result<()> {
+        self.process.stop()
+    }
+}
+
 /// The next hops of the kernel's route to exactly this address; none when there is no route.
 pub fn next_hops(host: &Host, to: IpAddr) -> Result<BTreeSet<IpAddr>> {
     let family = if to.is_ipv4() { "-4" } else { "-6" };

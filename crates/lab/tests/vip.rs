@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         ("an_id_that_a_stranger_uses_is_named_and_another_one_is_taken", foreign),
         ("with_interop_vrrp_elects_one_master_among_our_nodes_and_keepalived", interop),
         ("with_interop_vrrp_elects_one_master_among_our_nodes_and_frr", interop_frr),
+        ("with_interop_a_better_router_preempts_and_of_equals_the_higher_address_stays_master", interop_rules),
         ("with_virtualmac_clients_and_switch_keep_the_mac_and_it_is_one_nodes_at_a_time", virtual_mac),
         ("addresses_spread_over_nodes_with_few_ids", spread),
     ];
@@ -306,6 +307,63 @@ fn interop(lab: &Lab) -> Result<()> {
         ensure!(now == "n1", "{now}");
         Ok(())
     })
+}
+
+fn interop_rules(lab: &Lab) -> Result<()> {
+    let spec = spec(", vrrp: {routerId: \"51\", mode: interop, priority: 150, preempt: true}");
+    let mut scene = Scene::with_pool(lab, 2, &spec, 1, true)?;
+    let beside = scene.router().clone();
+    beside.ip("addr add 192.168.0.200/22 dev eth0")?;
+    let until_answers = |scene: &Scene, ours: bool| {
+        until(if ours { "one of ours answers alone" } else { "keepalived answers alone" }, secs(20), || {
+            let now = answers(scene, &beside)?;
+            ensure!((now != "keepalived") == ours, "{now}");
+            Ok(now)
+        })
+    };
+    // A worse one is master as long as none of ours is there, and no longer.
+    for node in scene.names() {
+        scene.kill(&node)?;
+    }
+    let keepalived =
+        keepalived::start(lab, &beside, Instance { on: "eth0", ..Instance::new(51, 100, "192.168.0.180/32") })?;
+    until_answers(&scene, false)?;
+    scene.restart("n1")?;
+    until_answers(&scene, true)?;
+    // Of equals each stays what it is, until both are master because they did not hear each other.
+    scene.edit("priority: 150, preempt: true", "priority: 100")?;
+    keepalived.stop()?;
+    for (source, ours) in [("192.168.0.1", true), ("192.168.0.200", false)] {
+        let equal = Instance { on: "eth0", source: Some(source), ..Instance::new(51, 100, "192.168.0.180/32") };
+        let keepalived = keepalived::start(lab, &beside, equal)?;
+        keepalived.until("it is a backup", secs(10), || {
+            ensure!(keepalived.tail(50).contains("Entering BACKUP STATE"));
+            Ok(())
+        })?;
+        let masters = || keepalived.log().matches("Entering MASTER STATE").count();
+        std::thread::sleep(secs(5));
+        ensure!(masters() == 0, "an equal one took over\n{}", keepalived.tail(20));
+        beside.run(
+            "nft add table inet deaf\n\
+             nft 'add chain inet deaf i { type filter hook input priority 0; }'\n\
+             nft 'add chain inet deaf o { type filter hook output priority 0; }'\n\
+             nft add rule inet deaf i ip protocol 112 drop\n\
+             nft add rule inet deaf o ip protocol 112 drop",
+        )?;
+        keepalived.until("both are master", secs(15), || {
+            ensure!(masters() == 1 && scene.count("n1", "oxelb_vrrp_masters")? == 1);
+            Ok(())
+        })?;
+        beside.run("nft delete table inet deaf")?;
+        until_answers(&scene, ours).with_context(|| format!("keepalived at {source}\n{}", keepalived.tail(10)))?;
+        println!(
+            "an equal keepalived at {source}, n1 at 192.168.0.11: {} stays",
+            if ours { "n1" } else { "keepalived" }
+        );
+        keepalived.stop()?;
+        until_answers(&scene, true)?;
+    }
+    Ok(())
 }
 
 fn interop_frr(lab: &Lab) -> Result<()> {

@@ -84,7 +84,8 @@ pub struct Outcome {
 pub struct Holder {
     /// The sets of the epochs in which anything was asked.
     epochs: BTreeMap<EpochId, Epoch>,
-    books: BTreeMap<(EpochId, Node), Book>,
+    /// By epoch and acceptor.
+    books: BTreeMap<EpochId, BTreeMap<Node, Book>>,
     open: BTreeMap<u64, Question>,
     faults: Faults,
 }
@@ -147,8 +148,12 @@ impl Holder {
         digest
     }
 
+    fn book(&self, epoch: EpochId, of: &str) -> Option<&Book> {
+        self.books.get(&epoch)?.get(of)
+    }
+
     fn set(&self, epoch: EpochId, of: &str, preset: Preset) -> Option<&Renewed> {
-        self.books.get(&(epoch, of.to_owned()))?.sets.get(&preset)
+        self.book(epoch, of)?.sets.get(&preset)
     }
 
     /// The digest of what an acceptor granted.
@@ -163,8 +168,7 @@ impl Holder {
 
     /// Whether an acceptor granted this one in this preset.
     pub fn has(&self, epoch: EpochId, of: &str, preset: Preset, address: IpAddr) -> bool {
-        let book = self.books.get(&(epoch, of.to_owned()));
-        book.and_then(|b| b.entries.get(&address)).is_some_and(|e| e.preset == preset)
+        self.book(epoch, of).and_then(|b| b.entries.get(&address)).is_some_and(|e| e.preset == preset)
     }
 
     /// An answer came to the packet of this number. One that answers nothing that is open, or is not exactly what was
@@ -179,7 +183,7 @@ impl Holder {
         if self.faults.has(Fault::CountFromAnswer) {
             asked = now;
         }
-        let book = self.books.entry((epoch, to)).or_default();
+        let book = self.books.entry(epoch).or_default().entry(to).or_default();
         match (what, answer) {
             (What::Addresses { asked: list, open }, Answer::Asked { granted, verdicts }) => {
                 let given = || list.iter().zip(verdicts).filter(|(_, v)| **v == Verdict::Granted).map(|(a, _)| a);
@@ -221,7 +225,7 @@ impl Holder {
 
     /// Gives an address back: nothing that was granted counts any more, nor any answer that is still to come.
     pub fn abandon(&mut self, address: IpAddr) {
-        self.books.values_mut().for_each(|book| book.remove(address));
+        self.books.values_mut().flat_map(BTreeMap::values_mut).for_each(|book| book.remove(address));
         if self.faults.has(Fault::CountAfterGivingBack) {
             return;
         }
@@ -241,7 +245,7 @@ impl Holder {
     /// Until when the address is ours, on our own clock; what has passed may be given too.
     pub fn until(&self, address: IpAddr) -> Option<Tick> {
         if self.faults.has(Fault::MajorityOverTwoSets) {
-            let all = self.books.iter().filter_map(|((_, node), b)| Some((node, b.until(address, self.faults)?)));
+            let all = self.books.values().flatten().filter_map(|(node, b)| Some((node, b.until(address, self.faults)?)));
             let mut best: BTreeMap<&Node, Tick> = BTreeMap::new();
             all.for_each(|(node, until)| {
                 let known = best.entry(node).or_insert(until);
@@ -251,8 +255,8 @@ impl Holder {
             return nth_latest(best.into_values().collect(), least);
         }
         let of = |(id, epoch): (&EpochId, &Epoch)| {
-            let grants =
-                epoch.members.iter().filter_map(|m| self.books.get(&(*id, m.clone()))?.until(address, self.faults));
+            let books = self.books.get(id)?;
+            let grants = epoch.members.iter().filter_map(|m| books.get(m)?.until(address, self.faults));
             nth_latest(grants.collect(), epoch.majority())
         };
         self.epochs.iter().filter_map(of).max()
@@ -261,17 +265,20 @@ impl Holder {
     /// Forgets epochs before this one in which nothing runs any more.
     pub fn sweep(&mut self, now: Tick, current: EpochId) {
         let faults = self.faults;
-        self.books.retain(|(id, _), book| {
+        self.books.retain(|id, books| {
             if *id != current {
-                let ended: Vec<_> =
-                    book.entries.keys().filter(|a| book.until(**a, faults) <= Some(now)).copied().collect();
-                ended.into_iter().for_each(|a| book.remove(a));
+                for book in books.values_mut() {
+                    let ended: Vec<_> =
+                        book.entries.keys().filter(|a| book.until(**a, faults) <= Some(now)).copied().collect();
+                    ended.into_iter().for_each(|a| book.remove(a));
+                }
+                books.retain(|_, book| !book.entries.is_empty());
             }
-            *id == current || !book.entries.is_empty()
+            *id == current || !books.is_empty()
         });
         let (books, open) = (&self.books, &self.open);
         self.epochs.retain(|id, _| {
-            *id == current || books.keys().any(|(of, _)| of == id) || open.values().any(|q| q.epoch == *id)
+            *id == current || books.contains_key(id) || open.values().any(|q| q.epoch == *id)
         });
     }
 }

@@ -2,6 +2,7 @@
 //! kind of switch for the same pulled cable. For each kind how long nobody answered, and whether ever two did.
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -110,7 +111,7 @@ pub fn run(sandbox: &Sandbox, options: &Options) -> Result<()> {
         let mut outcomes = Vec::new();
         for _ in 0..options.runs.div_ceil(2) {
             let lab = Lab::new(sandbox, &format!("keepalived.{n}.{}", outcomes.len()))?;
-            outcomes.push(pair_of_keepalived(&lab, interval)?);
+            outcomes.push(pair_of_keepalived(&lab, interval, End::Cable)?);
         }
         locked(&times).insert((name, CABLE), outcomes);
     }
@@ -171,8 +172,19 @@ fn starved(sandbox: &Sandbox, minutes: u64) -> Result<Calm> {
     Ok(Calm { lasted, outcome, moves })
 }
 
-/// A pair of keepalived, whose master's cable is pulled.
-fn pair_of_keepalived(lab: &Lab, interval: &str) -> Result<Outcome> {
+/// How a master ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Its cable is pulled.
+    Cable,
+    /// It is killed, and its node lives on.
+    Killed,
+    /// It is stopped in good order.
+    Stopped,
+}
+
+/// A pair of keepalived, whose master ends in this way.
+pub fn pair_of_keepalived(lab: &Lab, interval: &str, end: End) -> Result<Outcome> {
     let lan = lab.switch("lan")?;
     let counter = lab.host("counter")?;
     lan.plug(&counter, "eth0", &[&format!("{COUNTER}/22")])?;
@@ -194,10 +206,14 @@ fn pair_of_keepalived(lab: &Lab, interval: &str) -> Result<Outcome> {
     let census = Census::start(&counter, COUNTER, ADDRESS, millis(2))?;
     std::thread::sleep(millis(200));
     let since = Instant::now();
-    lan.link(&pair[0].0, false)?;
+    match end {
+        End::Cable => lan.link(&pair[0].0, false)?,
+        End::Killed => pair[0].1.kill()?,
+        End::Stopped => pair[0].1.signal(Signal::SIGTERM)?,
+    }
     std::thread::sleep(secs(6));
     let (end, answers) = (Instant::now(), census.finish()?);
-    ensure!(answers.owners().len() == 2, "keepalived's backup did not take over");
+    ensure!(answers.owners().len() >= 2, "keepalived's backup did not take over");
     Ok(Outcome { gap: answers.gap(since, end), doubled: answers.doubled() })
 }
 

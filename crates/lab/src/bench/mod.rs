@@ -5,6 +5,7 @@
 //! n1 n2 n3       speakers (their kube-proxy is left out: it would measure itself)
 //! client .0.100  hears ARP, floods with ARP
 //! ```
+//! Mode vip is measured on clusters of its own, of speakers on a folder, beside pairs of keepalived.
 //! Figures are told and compared with their aims, never asserted; only what could not be measured is a failure.
 
 mod arp;
@@ -14,6 +15,7 @@ mod memory;
 mod services;
 mod table;
 mod throughput;
+mod vip;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -153,7 +155,7 @@ fn apply(cluster: &Cluster) -> Result<()> {
 
 /// Measures everything, prints it, and fails when something could not be measured.
 pub fn run(sandbox: &Sandbox, options: Options) -> Result<()> {
-    require(&["ip"])?;
+    require(&["ip", "nft", "keepalived", "arping", "curl"])?;
     let program = oxelb::binary()?;
     progress(&format!("{}; {}", program.display(), machine()));
     let mut told = Told::default();
@@ -162,6 +164,7 @@ pub fn run(sandbox: &Sandbox, options: Options) -> Result<()> {
         Ok(mut rig) => measure(&lab, &mut rig, options, &mut told),
         Err(error) => told.add("the control plane", Err(error)),
     }
+    told.add("vip", vip::rows(sandbox));
     told.add("allocation", allocation());
     told.add("heartbeats", heartbeats());
     let json = table::json(&told.rows, &told.failures);

@@ -113,3 +113,51 @@ pub fn bfd_with_bird(lab: &Lab) -> Result<()> {
     scene.hops(&[0, 1, 2])?;
     up()
 }
+
+/// The client's host is the router that speaks BGP; what is in between only forwards.
+pub fn behind_a_router(lab: &Lab) -> Result<()> {
+    let scene = Scene::new(lab)?;
+    let mut text = "router bgp 50001\n bgp router-id 203.0.113.2\n no bgp ebgp-requires-policy\n \
+         bgp bestpath as-path multipath-relax\n neighbor nodes peer-group\n neighbor nodes remote-as 50000\n \
+         neighbor nodes ebgp-multihop 4\n neighbor nodes timers connect 1\n neighbor nodes bfd profile quick\n"
+        .to_owned();
+    scene.nodes.iter().for_each(|node| text.push_str(&format!(" neighbor {} peer-group nodes\n", node.v4)));
+    let profile = "bfd\n profile quick\n  transmit-interval 100\n  receive-interval 100\n  detect-multiplier 3\n";
+    let frr = Frr::start(&scene.lab, &scene.client, &text, Some(profile))?;
+    scene.apply("conf", &conf(""))?;
+    let far = format!("  ebgpMultihop: {{enabled: true, multihopTtl: 4}}\n{BFD}");
+    scene.apply("peer", &peer("tor", "203.0.113.2", &far))?;
+    let paths = |wanted: usize| {
+        until(&format!("the router has {wanted} paths, and BFD with each"), secs(30), || {
+            let value = frr.json(&format!("show bgp ipv4 unicast {V4}/32"))?;
+            let hops = value["paths"].as_array().map_or(0, Vec::len);
+            let peers = frr.json("show bfd peers")?;
+            let up = peers.as_array().into_iter().flatten().filter(|p| p["status"] == "up" && p["multihop"] == true);
+            ensure!(hops == wanted && up.count() == wanted, "{value} {peers}");
+            Ok(())
+        })
+        .with_context(|| scene.logs())
+    };
+    paths(3)?;
+    // What is in between knows the nodes as this router does.
+    let hops: String = scene.nodes.iter().map(|node| format!(" nexthop via {}", node.v4)).collect();
+    scene.router.ip(&format!("route add {V4}{hops}"))?;
+    scene.answers(V4, &[0, 1, 2])?;
+    // The path to one node is cut beyond the first router: no link goes down anywhere.
+    scene.router.run(
+        "nft add table inet cut\n\
+         nft 'add chain inet cut f { type filter hook forward priority 0; }'\n\
+         nft add rule inet cut f ip saddr 192.168.0.3 drop\n\
+         nft add rule inet cut f ip daddr 192.168.0.3 drop",
+    )?;
+    let start = Instant::now();
+    paths(2)?;
+    println!("FRR behind a router: a silent path is left after {} ms", start.elapsed().as_millis());
+    ensure!(start.elapsed() < secs(3), "{:?}", start.elapsed());
+    scene.said("BgpPeer", "tor", &["nothing was heard for the detection time"])?;
+    scene.router.run("nft delete table inet cut")?;
+    paths(3)?;
+    // Packets go no farther than they may: one hop is not enough.
+    scene.apply("peer", &peer("tor", "203.0.113.2", BFD))?;
+    paths(0)
+}

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use common::{Installed, SERVICES, SPEAKERS};
 use lab::client;
 use lab::host::Lab;
-use lab::router::{Bird, Frr, GoBgp, next_hops, until_next_hops};
+use lab::router::{Bird, ExaBgp, Frr, GoBgp, next_hops, until_next_hops};
 use lab::suite::{self, Test};
 use lab::wait::{secs, until};
 use scene::*;
@@ -31,6 +31,8 @@ fn main() -> ExitCode {
         ("sessions_come_up_with_a_password_and_with_ttl_security_and_not_without", protected),
         ("bird_works_with_openelbs_own_example", bird),
         ("gobgp_spreads_over_all_nodes", gobgp),
+        ("exabgp_hears_of_routes_and_of_their_end_and_what_it_says_is_counted", exabgp),
+        ("a_router_behind_another_has_a_session_and_bfd_with_every_node", bfd::behind_a_router),
         ("a_speaker_that_restarts_gracefully_is_never_withdrawn", restarts),
         ("in_a_cluster_nodes_write_their_own_status_and_traffic_follows_pods", in_a_cluster),
         ("routes_say_what_their_pool_says_to_whom_it_says_and_an_edit_resets_nothing", routes::attributes),
@@ -40,7 +42,7 @@ fn main() -> ExitCode {
         ("bfd_with_bird_takes_a_silent_path_down_at_once", bfd::bfd_with_bird),
         ("a_port_that_is_taken_is_named_and_the_node_connects_by_itself", port_taken),
     ];
-    suite::main(tests)
+    suite::some_at_once(2, tests)
 }
 
 fn frr_spreads(lab: &Lab) -> Result<()> {
@@ -327,6 +329,41 @@ fn gobgp(lab: &Lab) -> Result<()> {
     has("172.22.0.2/32", [scene.nodes[0].v4].into())?;
     scene.delete("web6")?;
     has("fd00:22::2/128", BTreeSet::new())
+}
+
+fn exabgp(lab: &Lab) -> Result<()> {
+    let scene = Scene::new(lab)?;
+    let of = |node: &Node| {
+        let more = format!(
+            " router-id {ROUTER};\n local-address {ROUTER};\n local-as 50001;\n peer-as 50000;\n connect 17900;\n \
+             family {{ ipv4 unicast; ipv6 unicast; }}\n"
+        );
+        (node.v4, more)
+    };
+    let neighbours: Vec<_> = scene.nodes.iter().map(of).collect();
+    let route = format!("198.51.100.0/24 next-hop {ROUTER}");
+    let router = ExaBgp::start(lab, &scene.router, &neighbours, &route)?;
+    scene.apply("conf", &conf(""))?;
+    scene.apply("peer", &peer("tor", ROUTER, BOTH))?;
+    let mut last = 0;
+    for node in &scene.nodes {
+        // Each node is its own next hop, for both families over one session.
+        let (v4, v6) = (format!("\"{}\"", node.v4), format!("\"{}\"", node.v6));
+        let of = format!("\"peer\": \"{}\"", node.v4);
+        last = last.max(router.hears(0, &["announce", "\"ipv4 unicast\"", "172.22.0.2/32", &v4, "50000"])?);
+        last = last.max(router.hears(0, &["announce", "\"ipv6 unicast\"", "fd00:22::2/128", &v6, &of])?);
+        until("its route is counted", secs(20), || {
+            let text = node.host.run("curl -sS --max-time 5 http://127.0.0.1:50053/metrics")?;
+            ensure!(text.contains("oxelb_bgp_prefixes_received{peer=\"tor\"} 1"), "{text}");
+            ensure!(node.host.ip("route show 198.51.100.0/24")?.is_empty(), "it is used");
+            Ok(())
+        })?;
+    }
+    scene.delete("web4")?;
+    last = router.hears(last, &["withdraw", "172.22.0.2/32"])?;
+    scene.service("web4", "bgp-eip", "IPv4", "Local", &[1])?;
+    router.hears(last, &["announce", "172.22.0.2/32", "\"192.168.0.3\""])?;
+    router.stop()
 }
 
 fn internal(lab: &Lab) -> Result<()> {
