@@ -245,7 +245,8 @@ impl Holder {
     /// Until when the address is ours, on our own clock; what has passed may be given too.
     pub fn until(&self, address: IpAddr) -> Option<Tick> {
         if self.faults.has(Fault::MajorityOverTwoSets) {
-            let all = self.books.values().flatten().filter_map(|(node, b)| Some((node, b.until(address, self.faults)?)));
+            let all =
+                self.books.values().flatten().filter_map(|(node, b)| Some((node, b.until(address, self.faults)?)));
             let mut best: BTreeMap<&Node, Tick> = BTreeMap::new();
             all.for_each(|(node, until)| {
                 let known = best.entry(node).or_insert(until);
@@ -277,9 +278,7 @@ impl Holder {
             *id == current || !books.is_empty()
         });
         let (books, open) = (&self.books, &self.open);
-        self.epochs.retain(|id, _| {
-            *id == current || books.contains_key(id) || open.values().any(|q| q.epoch == *id)
-        });
+        self.epochs.retain(|id, _| *id == current || books.contains_key(id) || open.values().any(|q| q.epoch == *id));
     }
 }
 

@@ -26,6 +26,8 @@ impl Lease {
         let claims = self.claims();
         let (wanted, waiting, again) = self.wanted(now, &claims);
         let claimed: Vec<IpAddr> = claims.into_iter().map(|(address, _)| address).collect();
+        // It has gone where it was to go. Should its new owner die the next moment, we may have it as any other.
+        self.given_up.retain(|address, _| claimed.binary_search(address).is_err());
         self.used.extend(claimed);
         let unwanted =
             |(a, w): &(&IpAddr, &super::Want)| !wanted.contains(*a) && w.offered.is_none_or(|until| until <= now);

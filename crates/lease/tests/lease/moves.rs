@@ -49,6 +49,24 @@ fn an_address_moves_to_whom_it_is_given_and_stays() {
 }
 
 #[test]
+fn who_gave_an_address_away_takes_it_at_once_when_its_new_owner_dies() {
+    let mut worst = Duration::ZERO;
+    for seed in 0..20 {
+        let mut sim = Sim::settled(seed, (3, 3), 9, Preset::Normal);
+        let owner = sim.owners(ip(3))[0];
+        let to = (owner + 1) % 3;
+        sim.input(owner, Input::Release { address: ip(3), to: name(to) });
+        sim.run(ms(200));
+        assert_eq!(sim.owners(ip(3)), [to]);
+        sim.kill(to);
+        let took = sim.run_until(ms(3000), |sim| !sim.owners(ip(3)).is_empty());
+        worst = worst.max(took.unwrap_or_else(|| panic!("seed {seed}: nobody took it")));
+    }
+    println!("an owner that dies right after a move: at most {worst:?} without one");
+    assert!(worst < ms(700), "{worst:?}");
+}
+
+#[test]
 fn a_node_that_died_too_often_gets_nothing_but_what_an_operator_gives_it() {
     let mut sim = Sim::settled(1, (4, 3), 20, Preset::Normal);
     for _ in 0..4 {
