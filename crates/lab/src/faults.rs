@@ -318,8 +318,20 @@ impl Scene {
     /// Starts the speaker of a node anew.
     pub fn restart(&mut self, name: &str) -> Result<()> {
         let place = self.nodes.iter().position(|n| n.name == name).with_context(|| format!("no node {name}"))?;
+        self.nodes[place].speaker.wait(secs(15))?;
         self.nodes[place].speaker = self.speaker(name, &self.nodes[place].host)?;
         Ok(())
+    }
+
+    /// Drains a node, or ends that.
+    pub fn drain(&self, name: &str, drained: bool) -> Result<()> {
+        let file = self.folder.join(format!("{name}.yaml"));
+        let (plain, drain) =
+            (format!("{{name: {name}}}"), format!("{{name: {name}, annotations: {{oxelb.io/drain: 'true'}}}}"));
+        let (from, to) = if drained { (plain, drain) } else { (drain, plain) };
+        let text = fs::read_to_string(&file)?.replace(&from, &to);
+        ensure!(text.contains(&to), "{from} is not there:\n{text}");
+        Ok(fs::write(file, text)?)
     }
 
     /// The interface of a node.

@@ -365,7 +365,30 @@ fn interop_rules(lab: &Lab) -> Result<()> {
         keepalived.stop()?;
         until_answers(&scene, true)?;
     }
-    Ok(())
+    // A node that is drained says that it goes, and the other router follows at once.
+    let worse = Instance { on: "eth0", ..Instance::new(51, 50, "192.168.0.180/32") };
+    let keepalived = keepalived::start(lab, &beside, worse)?;
+    keepalived.until("it is a backup", secs(10), || {
+        let log = keepalived.log();
+        ensure!(log.rsplit("Starting Keepalived").next().is_some_and(|now| now.contains("Entering BACKUP STATE")));
+        Ok(())
+    })?;
+    // It has heard of a master, else it would wait for one.
+    std::thread::sleep(secs(2));
+    let (census, since) = (scene.census()?, Instant::now());
+    scene.drain("n1", true)?;
+    until_answers(&scene, false)?;
+    let (end, seen) = (Instant::now(), census.finish()?);
+    println!("n1 drained: nobody answered for {} ms", seen.gap(since, end).as_millis());
+    ensure!(
+        seen.gap(since, end) < millis(2000) && seen.doubled() <= 2,
+        "{:?} {}",
+        seen.gap(since, end),
+        seen.doubled()
+    );
+    keepalived.stop()?;
+    scene.drain("n1", false)?;
+    until_answers(&scene, true).map(drop)
 }
 
 fn interop_frr(lab: &Lab) -> Result<()> {

@@ -49,6 +49,8 @@ const STACK: usize = 512 * 1024;
 const SELF_PROBE: Duration = Duration::from_secs(5);
 /// How often it is looked whether a stranger still has an address that was to be announced for the first time.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// The same when the last look could not tell.
+const UNCERTAIN: Duration = Duration::from_millis(100);
 
 const TOKEN_UDP: u64 = 1;
 const TOKEN_NETLINK: u64 = 2;

@@ -1,7 +1,7 @@
 //! Between `lease` and `l2`: what this node may own, where it answers for what it owns, and what is asked on the wire.
 
 use super::questions::{Gateway, Outcome, Subject, Why};
-use super::{LOOK_AGAIN, SELF_PROBE, Shell};
+use super::{LOOK_AGAIN, SELF_PROBE, Shell, UNCERTAIN};
 use crate::facts::Conflict;
 use crate::intent::{Intent, Place, is_unit};
 use api::pool::Interface;
@@ -327,7 +327,10 @@ impl Shell {
                 }
             }
             Why::FirstUse => {
-                if !self.unproven.contains_key(&address) || (claims.is_empty() && !certain) {
+                let Some(look) = self.unproven.get_mut(&address) else { return };
+                if claims.is_empty() && !certain {
+                    // Of a thousand at once some are answered later than silence would count.
+                    *look = now + UNCERTAIN;
                     return;
                 }
                 self.news = true;
