@@ -1,7 +1,7 @@
 //! What a node cannot say itself any more: that its speaker is not heard, or that it is gone for good.
 //!
 //! ```text
-//!  Node gone for a minute ──► its Speaker is deleted
+//!  Node gone for a minute ──► what it said of BgpConf and BgpPeers goes, and last its Speaker
 //!  most others do not hear it, while it says that it runs ──► its Speaker says Alive False, Unheard; True when it is heard
 //! ```
 //!
@@ -10,7 +10,7 @@
 use api::speaker::Speaker;
 use api::{Condition, Node};
 use engine::Tick;
-use source::{Object, ObjectRef, Write};
+use source::{Object, ObjectRef, Write, WriteError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -26,7 +26,9 @@ const REASON: &str = "Unheard";
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Finding {
-    /// The node's Speaker, which no node has any more.
+    /// What a node that is gone may have said of a BgpConf or a BgpPeer.
+    Entry(String, ObjectRef),
+    /// The Speaker of such a node.
     Speaker(String),
     Unheard(String),
     HeardAgain(String),
@@ -38,6 +40,10 @@ pub struct Departed {
     /// Whether each is Ready.
     nodes: BTreeMap<String, bool>,
     speakers: BTreeMap<String, Said>,
+    /// BgpConf and BgpPeers.
+    bgp: BTreeSet<ObjectRef>,
+    /// What was removed of nodes that are gone.
+    removed: BTreeSet<(String, ObjectRef)>,
     since: BTreeMap<Finding, Tick>,
     /// Something was read since it was last looked: a step is taken before every write of the controller.
     changed: bool,
@@ -60,6 +66,7 @@ impl Departed {
         match object {
             Object::Node(node) => self.set_node(node),
             Object::Speaker(speaker) => self.set_speaker(speaker),
+            Object::BgpConf(_) | Object::BgpPeer(_) => drop(self.bgp.insert(object.reference())),
             _ => return,
         }
         self.changed = true;
@@ -67,6 +74,7 @@ impl Departed {
 
     fn set_node(&mut self, node: &Node) {
         self.nodes.insert(node.name.clone(), node.ready);
+        self.removed.retain(|(name, _)| *name != node.name);
     }
 
     fn set_speaker(&mut self, speaker: &Speaker) {
@@ -89,6 +97,7 @@ impl Departed {
         match reference {
             ObjectRef::Node(name) => drop(self.nodes.remove(name)),
             ObjectRef::Speaker(name) => drop(self.speakers.remove(name)),
+            ObjectRef::BgpConf(_) | ObjectRef::BgpPeer(_) => drop(self.bgp.remove(reference)),
             _ => return,
         }
         self.changed = true;
@@ -101,7 +110,13 @@ impl Departed {
             return found;
         }
         let is_gone = |name: &&String| !self.nodes.contains_key(*name);
-        found.extend(self.speakers.keys().filter(is_gone).cloned().map(Finding::Speaker));
+        for name in self.speakers.keys().filter(is_gone) {
+            let entry = |of: &ObjectRef| (name.clone(), of.clone());
+            let left = self.bgp.iter().map(entry).filter(|entry| !self.removed.contains(entry));
+            let left: Vec<Finding> = left.map(|(name, of)| Finding::Entry(name, of)).collect();
+            // The Speaker last: should this controller end before, the next one knows what is left to do.
+            found.extend(if left.is_empty() { vec![Finding::Speaker(name.clone())] } else { left });
+        }
         // Who hears nobody says more of itself: where the port is blocked everywhere, BGP may work all the same.
         let hears_some = |(name, s): &(&String, &Said)| {
             self.speakers.keys().any(|other| other != *name && !s.hears_not.contains(other))
@@ -141,6 +156,7 @@ impl Departed {
         self.in_flight = Some(finding.clone());
         let alive = |yes, reason, message| Box::new(Condition::new("Alive", yes, reason, message));
         Some(match finding {
+            Finding::Entry(node, of) => Write::BgpEntryGone { of, node },
             Finding::Speaker(node) => Write::SpeakerGone { node },
             Finding::Unheard(node) => {
                 let message = "it says that it runs, but most other speakers do not hear it: look at the node, at its network, and at UDP port 7946";
@@ -153,12 +169,16 @@ impl Departed {
     }
 
     /// What came of the write.
-    pub fn done(&mut self, now: Tick, refused: bool) {
+    pub fn done<T>(&mut self, now: Tick, result: &Result<T, WriteError>) {
         if let Some(finding) = self.in_flight.take() {
             self.since.remove(&finding);
+            if let (Finding::Entry(node, of), Ok(_) | Err(WriteError::Gone)) = (finding, result) {
+                self.removed.insert((node, of));
+            }
             // Should it not have helped, it is found again.
             self.changed = true;
         }
+        let refused = matches!(result, Err(WriteError::Refused(_)));
         self.not_before = now + if refused { REFUSED } else { PACE };
     }
 
@@ -171,7 +191,7 @@ impl Departed {
 
 fn lasts(finding: &Finding) -> Duration {
     match finding {
-        Finding::Speaker(_) => GONE,
+        Finding::Entry(..) | Finding::Speaker(_) => GONE,
         Finding::Unheard(_) | Finding::HeardAgain(_) => UNHEARD,
     }
 }
@@ -180,6 +200,8 @@ fn lasts(finding: &Finding) -> Duration {
 mod tests {
     use super::*;
     use api::speaker::{AcceptorStatus, SpeakerStatus};
+
+    const OK: Result<(), WriteError> = Ok(());
 
     fn secs(n: u64) -> Tick {
         Tick::ZERO + Duration::from_secs(n)
@@ -221,7 +243,7 @@ mod tests {
         let Some(Write::SpeakerAlive { node, condition }) = departed.step(secs(8)) else { panic!() };
         assert_eq!((node.as_str(), condition.status.as_str(), condition.reason.as_str()), ("n3", "False", "Unheard"));
         assert_eq!(departed.step(secs(9)), None, "it is on its way");
-        departed.done(secs(9), false);
+        departed.done(secs(9), &OK);
         departed.read(&speaker("n3", *condition, &[]));
         assert_eq!((departed.step(secs(60)), departed.deadline()), (None, None));
         departed.read(&speaker("n1", running(), &[]));
@@ -268,9 +290,33 @@ mod tests {
         departed.step(secs(30));
         assert_eq!(departed.step(secs(90)), Some(Write::SpeakerGone { node: "n3".into() }));
         assert_eq!(departed.step(secs(95)), None);
-        departed.done(secs(95), false);
+        departed.done(secs(95), &OK);
         departed.gone(&ObjectRef::Speaker("n3".into()));
         assert_eq!((departed.step(secs(1000)), departed.deadline()), (None, None));
+    }
+
+    #[test]
+    fn before_its_speaker_goes_what_a_gone_node_said_of_bgp() {
+        let mut departed = three();
+        let peer = api::BgpPeer::new("tor", Default::default());
+        departed.read(&Object::BgpPeer(Box::new(peer)));
+        departed.gone(&ObjectRef::Node("n3".into()));
+        departed.step(secs(10));
+        let entry = Write::BgpEntryGone { of: ObjectRef::BgpPeer("tor".into()), node: "n3".into() };
+        assert_eq!(departed.step(secs(70)), Some(entry.clone()));
+        let unavailable: Result<(), _> = Err(WriteError::Unavailable("away".into()));
+        departed.done(secs(71), &unavailable);
+        departed.step(secs(72));
+        assert_eq!(departed.step(secs(132)), Some(entry), "it is tried again");
+        departed.done(secs(133), &OK);
+        departed.step(secs(134));
+        assert_eq!(departed.step(secs(194)), Some(Write::SpeakerGone { node: "n3".into() }));
+        // Registered anew and gone again, it may have said something meanwhile.
+        departed.read(&node("n3", true));
+        departed.done(secs(195), &OK);
+        departed.gone(&ObjectRef::Node("n3".into()));
+        departed.step(secs(200));
+        assert!(matches!(departed.step(secs(260)), Some(Write::BgpEntryGone { .. })));
     }
 
     #[test]

@@ -240,6 +240,13 @@ pub enum Write {
         /// What it says.
         status: Option<Box<NodePeerStatus>>,
     },
+    /// A node is gone for good: remove what it said of a BgpConf or a BgpPeer, whoever wrote that.
+    BgpEntryGone {
+        /// Of which; nothing happens to others.
+        of: ObjectRef,
+        /// The node's name.
+        node: String,
+    },
     /// An event that users see in `kubectl describe`. In a folder it is only logged.
     Event {
         /// About which object: an Eip or a Service.

@@ -423,10 +423,15 @@ async fn each_node_writes_and_takes_back_its_own_entry_of_bgp(server: &mut Serve
     let found = write(&long, None).await;
     assert_eq!(found.keys().collect::<Vec<_>>(), ["n1", "old"]);
     assert_eq!(state(&found["n1"]), "ESTABLISHED");
+    let gone = |of: &ObjectRef, node: &str| Write::BgpEntryGone { of: of.clone(), node: node.into() };
+    store.write(gone(&peer, "old")).await.unwrap();
+    let found = peers.get("tor").await.unwrap().status.unwrap_or_default().nodes_peer_status;
+    assert_eq!(found.keys().collect::<Vec<_>>(), ["n1"], "also what OpenELB wrote");
     let status = Some(Box::new(NodeConfStatus { router_id: "192.0.2.9".into(), asn: Some(65000), conditions: vec![] }));
     store.write(Write::BgpConfStatus { node: "n1".into(), status }).await.unwrap();
     let found = confs.get("default").await.unwrap().status.unwrap_or_default().nodes_conf_status;
     assert_eq!(found["n1"].router_id, "192.0.2.9");
+    store.write(gone(&conf, "n9")).await.unwrap();
     store.write(Write::BgpConfStatus { node: "n1".into(), status: None }).await.unwrap();
     assert_eq!(confs.get("default").await.unwrap().status.unwrap_or_default().nodes_conf_status.len(), 0);
     // What speakers write wakes no reader.

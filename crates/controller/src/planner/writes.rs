@@ -214,7 +214,7 @@ impl Planner {
                         "what a node that is not there left could not be corrected: {why}; check the RBAC of deploy/openelb.yaml"
                     );
                 }
-                self.departed.done(now, matches!(result, Err(WriteError::Refused(_))));
+                self.departed.done(now, &result);
             }
             Ticket::Memberlist => match result {
                 Ok(_) | Err(WriteError::Conflict | WriteError::Gone) => {

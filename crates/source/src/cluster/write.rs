@@ -47,6 +47,15 @@ pub(super) async fn write(client: &Client, namespace: &str, write: Write) -> Res
             let entry = status.map(|s| json!({ "nodesPeerStatus": { &node: s } }));
             of_node::<BgpPeer>(client, &peer, &node, entry).await
         }
+        Write::BgpEntryGone { of, node } => {
+            let (path, name, field) = match of {
+                ObjectRef::BgpConf(name) => (BgpConf::url_path(&(), None), name, "nodesConfStatus"),
+                ObjectRef::BgpPeer(name) => (BgpPeer::url_path(&(), None), name, "nodesPeerStatus"),
+                _ => return Ok(None),
+            };
+            let body = Patch::Merge(json!({ "status": { field: { &node: null } } }));
+            status_patch(client, path, &name, &PatchParams::default(), &body).await
+        }
         Write::Event { about, uid, component, warning, reason, message } => {
             event(client, about, uid, component, warning, reason, message).await
         }

@@ -119,6 +119,13 @@ impl Folder {
                 }
                 Ok(Some(Status::Ownership(*write)))
             }),
+            Write::BgpEntryGone { of: ObjectRef::BgpConf(_), node } => {
+                self.write(Write::BgpConfStatus { node, status: None })
+            }
+            Write::BgpEntryGone { of: ObjectRef::BgpPeer(peer), node } => {
+                self.write(Write::BgpPeerStatus { peer, node, status: None })
+            }
+            Write::BgpEntryGone { .. } => Ok(None),
             Write::BgpConfStatus { node, status } => {
                 self.change(&ObjectRef::BgpConf(api::keys::BGP_CONF.to_owned()), |view, reference| {
                     view.manifest(reference).ok_or(WriteError::Gone)?;
