@@ -98,9 +98,11 @@ impl Questions {
         self.to_send.insert((now, key));
     }
 
-    /// Tells that a question is not asked.
+    /// Tells that a question is not asked, unless it is one that is under way: that one has an end of its own.
     pub(crate) fn refuse(&mut self, question: &Question, why: Unasked) {
-        self.tell(question, Err(why));
+        if !self.under_way.contains_key(&(question.place(), question.id)) {
+            self.tell(question, Err(why));
+        }
     }
 
     /// The question to send now, if any; ask until there is none.

@@ -368,3 +368,14 @@ fn a_question_that_finds_no_room_in_the_queue_waits_and_is_not_taken_for_asked()
     let effects = run(&mut l2, ms(1_000));
     assert_eq!(outcome(&effects), (vec![ms(0), ms(20), ms(40)], vec![(ms(60), found(&[]))]));
 }
+
+#[test]
+fn a_question_like_one_under_way_is_that_one_also_if_it_could_not_be_asked() {
+    let mut l2 = node(&[]);
+    let effects = act(&mut l2, ms(0), Input::Ask(question(A, ETH0)));
+    assert_eq!(asked(&effects).len(), 0);
+    let of_another_family = Question { from: Some(ip("fe80::10")), ..question(A, ETH0) };
+    assert_eq!(act(&mut l2, ms(1), Input::Ask(of_another_family)), []);
+    let ended = run(&mut l2, ms(1_000)).iter().filter(|(_, e)| matches!(e, Effect::Asked { .. })).count();
+    assert_eq!(ended, 1, "it ends once");
+}

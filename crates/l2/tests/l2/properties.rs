@@ -29,6 +29,11 @@ fn any_addresses() -> impl Strategy<Value = Input> {
     proptest::collection::btree_map(address, on, 0..6).prop_map(Input::Addresses)
 }
 
+fn any_virtual_macs() -> impl Strategy<Value = Input> {
+    let one = (0..POOL.len(), 1u8..3).prop_map(|(a, id)| (ip(POOL[a]), MacAddr([0, 0, 0x5e, 0, 1, id])));
+    proptest::collection::vec(one, 0..3).prop_map(|macs| Input::VirtualMacs(macs.into_iter().collect()))
+}
+
 fn any_frame() -> impl Strategy<Value = Input> {
     let mac = (0usize..4).prop_map(|m| [CLIENT, STRANGER, MAC0, MAC1][m]);
     (2u32..6, mac, 0usize..7, 0..3usize, 3..6usize).prop_map(|(on, mac, kind, a, b)| {
@@ -68,6 +73,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         2 => any_links(),
         2 => any_addresses(),
         1 => any_watch(),
+        1 => any_virtual_macs(),
         3 => any_frame(),
         2 => any_question(),
         1 => (2u32..6).prop_map(|on| Input::Gateway { on: IfIndex(on) }),
@@ -90,10 +96,13 @@ struct Allowed {
     links: BTreeMap<IfIndex, Link>,
     addresses: BTreeMap<IpAddr, BTreeSet<IfIndex>>,
     watched: BTreeMap<IpAddr, BTreeSet<IfIndex>>,
+    virtual_macs: BTreeMap<IpAddr, MacAddr>,
     /// Asked, and not ended.
     questions: BTreeSet<(u64, IpAddr, IfIndex)>,
     announcing: BTreeSet<(IpAddr, IfIndex)>,
     groups: BTreeSet<(IfIndex, Ipv6Addr)>,
+    /// From whom frames came that were not from one of our links at that moment.
+    strangers: BTreeSet<MacAddr>,
 }
 
 impl Allowed {
@@ -102,7 +111,14 @@ impl Allowed {
             Input::Links(l) => self.links = l.clone(),
             Input::Addresses(a) => self.addresses = a.clone(),
             Input::Watch(a) => self.watched = a.clone(),
+            Input::VirtualMacs(macs) => self.virtual_macs = macs.clone(),
             Input::Ask(q) => drop(self.questions.insert((q.id, q.address, q.on))),
+            Input::Frame { bytes, .. } => {
+                let from = MacAddr(bytes[6..12].try_into().unwrap());
+                if self.links.values().all(|link| link.mac != from) {
+                    self.strangers.insert(from);
+                }
+            }
             _ => {}
         }
     }
@@ -110,7 +126,8 @@ impl Allowed {
     /// The MAC address to answer with.
     fn answers(&self, address: IpAddr, on: IfIndex) -> Option<MacAddr> {
         let link = self.links.get(&on).filter(|l| l.up)?;
-        self.addresses.get(&address)?.contains(&on).then_some(link.mac)
+        let mac = self.virtual_macs.get(&address).copied().unwrap_or(link.mac);
+        self.addresses.get(&address)?.contains(&on).then_some(mac)
     }
 
     fn usable(&self, on: IfIndex) -> Option<MacAddr> {
@@ -155,7 +172,8 @@ impl Allowed {
                     prop_assert!(
                         held || by.is_ok() || *by != Err(Unasked::Owned) || self.addresses.contains_key(address)
                     );
-                    prop_assert!(by.as_ref().is_ok_and(|by| !by.contains(&MAC1) || held) || by.is_err());
+                    let named = by.iter().flatten().copied().filter(|mac| *mac != CLIENT);
+                    prop_assert!(named.into_iter().all(|mac| self.strangers.contains(&mac)), "one of our own is named");
                 }
             }
         }
