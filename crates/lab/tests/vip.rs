@@ -199,7 +199,7 @@ fn taken_over(lab: &Lab) -> Result<()> {
         answers.gap(end, now)
     };
     println!("keepalived of OpenELB on {old}, then {heir}: nobody answered for {} ms", gap.as_millis());
-    ensure!(gap < secs(4), "{gap:?}");
+    ensure!(gap < millis(1500), "{gap:?}");
     scene.restart(&old)
 }
 

@@ -76,21 +76,23 @@ impl Groups {
     }
 
     /// From now on these interfaces take in frames to these MAC addresses, and to no others beside their own. What comes
-    /// is marked as for another host: see [`Fence`](crate::Fence).
+    /// is marked as for another host: see [`Fence`](crate::Fence). Gives the first error; the others are taken in all the
+    /// same, and asking again tries those that were not.
     pub fn take_in(&mut self, macs: BTreeSet<(IfIndex, MacAddr)>) -> Result<(), Error> {
         let before = std::mem::take(&mut self.macs);
         for (on, mac) in before.difference(&macs) {
             // It can fail only where the interface has gone.
             drop(self.on_device(*on, sys::Member::Host, *mac, false));
         }
+        let mut failed = None;
         for (on, mac) in macs {
-            if !before.contains(&(on, mac)) {
-                let joined = self.on_device(on, sys::Member::Host, mac, true);
-                joined.map_err(|e| Error::on(on, &format!("take in frames to {mac}"), e))?;
+            let there = before.contains(&(on, mac));
+            match if there { Ok(()) } else { self.on_device(on, sys::Member::Host, mac, true) } {
+                Ok(()) => drop(self.macs.insert((on, mac))),
+                Err(e) => drop(failed.get_or_insert_with(|| Error::on(on, &format!("take in frames to {mac}"), e))),
             }
-            self.macs.insert((on, mac));
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// Forgets the memberships on an interface that has gone; when it is back, perhaps with the same number, they have

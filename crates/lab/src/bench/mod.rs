@@ -9,6 +9,7 @@
 //! Figures are told and compared with their aims, never asserted; only what could not be measured is a failure.
 
 mod arp;
+mod bgp;
 pub mod failover;
 mod latency;
 mod memory;
@@ -245,6 +246,8 @@ fn small(lab: &Lab, rig: &mut Rig, told: &mut Told) -> Result<Template> {
 
     progress("ARP: a flood for the speaker, one for the kernel");
     let speaker = flood_speaker(rig, &client, &tap);
+    progress("Service → route, with FRR");
+    told.add("Service → route", bgp::rows(lab, rig, &observer));
     for speaker in std::mem::take(&mut rig.speakers) {
         speaker.stop()?;
     }

@@ -47,8 +47,12 @@ const FRAME: usize = 2048;
 const STACK: usize = 512 * 1024;
 /// How often every address is asked for by one speaker that does not own it.
 const SELF_PROBE: Duration = Duration::from_secs(5);
-/// How often it is looked whether a stranger still has an address that was to be announced for the first time.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How often it is looked whether a stranger still has an address that was to be announced for the first time: so long
+/// nobody may answer after OpenELB's speaker has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// The same when there are more than this.
+const FEW: usize = 32;
+const LOOK_AGAIN_MANY: Duration = Duration::from_secs(2);
 /// The same when the last look could not tell.
 const UNCERTAIN: Duration = Duration::from_millis(100);
 

@@ -1,7 +1,7 @@
 //! Between `lease` and `l2`: what this node may own, where it answers for what it owns, and what is asked on the wire.
 
 use super::questions::{Gateway, Outcome, Subject, Why};
-use super::{LOOK_AGAIN, SELF_PROBE, Shell, UNCERTAIN};
+use super::{FEW, LOOK_AGAIN, LOOK_AGAIN_MANY, SELF_PROBE, Shell, UNCERTAIN};
 use crate::facts::Conflict;
 use crate::intent::{Intent, Place, is_unit};
 use api::pool::Interface;
@@ -263,9 +263,10 @@ impl Shell {
 
     /// Looks for strangers that have an address that this node is to announce for the first time.
     pub(super) fn look_for_strangers(&mut self, now: Tick) {
+        let again = if self.unproven.len() > FEW { LOOK_AGAIN_MANY } else { LOOK_AGAIN };
         let due: Vec<IpAddr> = self.unproven.iter().filter(|(_, at)| **at <= now).map(|(ip, _)| *ip).collect();
         for address in due {
-            self.unproven.insert(address, now + LOOK_AGAIN);
+            self.unproven.insert(address, now + again);
             self.ask(now, Why::FirstUse, address, FIRST_USE);
         }
     }
