@@ -311,9 +311,10 @@ fn from_its_virtual_mac_a_router_sends_what_keepalived_sends() {
                     packet[10..12].fill(0);
                 }
             } else {
-                // The class of traffic.
-                ours[..2].copy_from_slice(&[0x60, 0]);
-                theirs[..2].copy_from_slice(&[0x60, 0]);
+                // The class of traffic, and the kernel's flow label.
+                for packet in [&mut ours, &mut theirs] {
+                    packet[..4].copy_from_slice(&[0x60, 0, 0, 0]);
+                }
             }
             assert_eq!(ours, theirs, "{}", c.what);
         }
