@@ -142,6 +142,10 @@ impl Intent {
 
     /// The MAC address of the virtual router that an address belongs to, where owners are to speak with that.
     pub fn virtual_mac(&self, address: IpAddr) -> Option<MacAddr> {
+        // Asked of every address at every change of owners, and most clusters have no pool of vip.
+        if self.units.is_empty() {
+            return None;
+        }
         let unit = self.units.get(&self.addresses.get(&address)?.unit)?;
         let id = unit.place.vrrp.as_ref().filter(|vrrp| vrrp.virtual_mac).and(Vrid::try_from(unit.id).ok())?;
         Some(id.mac(vrrp::packet::family(address)))
