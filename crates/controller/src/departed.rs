@@ -96,7 +96,10 @@ impl Departed {
     pub fn gone(&mut self, reference: &ObjectRef) {
         match reference {
             ObjectRef::Node(name) => drop(self.nodes.remove(name)),
-            ObjectRef::Speaker(name) => drop(self.speakers.remove(name)),
+            ObjectRef::Speaker(name) => {
+                self.speakers.remove(name);
+                self.removed.retain(|(node, _)| node != name);
+            }
             ObjectRef::BgpConf(_) | ObjectRef::BgpPeer(_) => drop(self.bgp.remove(reference)),
             _ => return,
         }
