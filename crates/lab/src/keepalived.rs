@@ -3,7 +3,8 @@
 use crate::cluster::DEVICE;
 use crate::host::{Host, Lab};
 use crate::process::Process;
-use anyhow::Result;
+use crate::wait::secs;
+use anyhow::{Result, ensure};
 use std::fs;
 use std::process::Command;
 
@@ -55,4 +56,17 @@ pub fn start(lab: &Lab, host: &Host, instance: Instance<'_>) -> Result<Process> 
     command.args(["-n", "-P", "-l", "-f"]).arg(&conf).arg("-p").arg(folder.join("pid"));
     command.arg("-r").arg(folder.join("vrrp.pid"));
     host.spawn("keepalived", command)
+}
+
+/// What this run of it has logged: all that ran on a host have one log.
+pub fn told(keepalived: &Process) -> String {
+    keepalived.log().rsplit("Starting Keepalived").next().unwrap_or_default().to_owned()
+}
+
+/// Waits until it is a backup.
+pub fn until_backup(keepalived: &Process) -> Result<()> {
+    keepalived.until("it is a backup", secs(10), || {
+        ensure!(told(keepalived).contains("Entering BACKUP STATE"));
+        Ok(())
+    })
 }

@@ -125,10 +125,7 @@ fn backup_by(lab: &Lab, way: &Way) -> Result<()> {
     let instance = Instance { on: "eth0", version: way.version, unicast, ..Instance::new(id, 50, &address) };
     let keepalived = keepalived::start(lab, &beside, instance)?;
     let is_master = || Ok::<_, anyhow::Error>(beside.ip("addr show dev eth0")?.contains(&format!(" {}/", way.address)));
-    keepalived.until("it is a backup", secs(10), || {
-        ensure!(keepalived.tail(50).contains("Entering BACKUP STATE"));
-        Ok(())
-    })?;
+    keepalived::until_backup(&keepalived)?;
     // It waits for three advertisements and a bit before it takes over.
     let end = Instant::now() + secs(6);
     while Instant::now() < end {
@@ -274,10 +271,7 @@ fn interop(lab: &Lab) -> Result<()> {
     // A worse one waits until the last of ours is dead. None of ours hears from its own kernel that it still has the address.
     let worse = Instance { on: "eth0", ..Instance::new(51, 50, "192.168.0.180/32") };
     let keepalived = keepalived::start(lab, &beside, worse)?;
-    keepalived.until("it is a backup", secs(10), || {
-        ensure!(keepalived.tail(50).contains("Entering BACKUP STATE"));
-        Ok(())
-    })?;
+    keepalived::until_backup(&keepalived)?;
     let census = scene.census()?;
     let second = scene.names().into_iter().find(|name| *name != first).context("there are two")?;
     for (dies, follows) in [(first.as_str(), second.as_str()), (second.as_str(), "keepalived")] {
@@ -336,13 +330,8 @@ fn interop_rules(lab: &Lab) -> Result<()> {
     for (source, ours) in [("192.168.0.1", true), ("192.168.0.200", false)] {
         let equal = Instance { on: "eth0", source: Some(source), ..Instance::new(51, 100, "192.168.0.180/32") };
         let keepalived = keepalived::start(lab, &beside, equal)?;
-        // One log for all that ran on this host.
-        let log = || keepalived.log().rsplit("Starting Keepalived").next().unwrap_or_default().to_owned();
-        keepalived.until("it is a backup", secs(10), || {
-            ensure!(log().contains("Entering BACKUP STATE"));
-            Ok(())
-        })?;
-        let masters = || log().matches("Entering MASTER STATE").count();
+        keepalived::until_backup(&keepalived)?;
+        let masters = || keepalived::told(&keepalived).matches("Entering MASTER STATE").count();
         std::thread::sleep(secs(5));
         ensure!(masters() == 0, "an equal one took over\n{}", keepalived.tail(20));
         beside.run(
@@ -368,11 +357,7 @@ fn interop_rules(lab: &Lab) -> Result<()> {
     // A node that is drained says that it goes, and the other router follows at once.
     let worse = Instance { on: "eth0", ..Instance::new(51, 50, "192.168.0.180/32") };
     let keepalived = keepalived::start(lab, &beside, worse)?;
-    keepalived.until("it is a backup", secs(10), || {
-        let log = keepalived.log();
-        ensure!(log.rsplit("Starting Keepalived").next().is_some_and(|now| now.contains("Entering BACKUP STATE")));
-        Ok(())
-    })?;
+    keepalived::until_backup(&keepalived)?;
     // It has heard of a master, else it would wait for one.
     std::thread::sleep(secs(2));
     let (census, since) = (scene.census()?, Instant::now());
