@@ -209,17 +209,24 @@ pub fn check_bgp_peer(new: &BgpPeer, old: Option<&BgpPeer>) -> Result<(), Vec<Re
     let given = |text: &Option<String>| text.as_ref().filter(|t| !t.is_empty()).cloned();
     let conf = spec.conf.clone().unwrap_or_default();
     // D17: without it every speaker of OpenELB crashes.
+    let range = given(&conf.neighbor_range);
     match (given(&conf.neighbor_address), given(&conf.neighbor_interface)) {
-        (None, None) => {
+        (None, None) if range.is_none() => {
             found.push(
                 "spec.conf.neighborAddress",
-                "the router's address is missing; write neighborAddress, or neighborInterface for an unnumbered router",
+                "the router's address is missing; write neighborAddress, neighborInterface for an unnumbered router, or neighborRange for routers that connect by themselves",
             );
+        }
+        (Some(_), _) | (_, Some(_)) if range.is_some() => {
+            found.push("spec.conf.neighborRange", "cannot be used together with neighborAddress or neighborInterface");
         }
         (Some(address), _) if address.parse::<IpAddr>().is_err() => {
             found.push("spec.conf.neighborAddress", format!("{address:?} is not an IP address"));
         }
         _ => {}
+    }
+    if let Some(mode) = given(&spec.next_hop_mode).filter(|m| !["Node", "OpenELB"].contains(&m.as_str())) {
+        found.push("spec.nextHopMode", format!("{mode:?} is not one of Node, OpenELB"));
     }
     found.asn("spec.conf.peerAs", conf.peer_as);
     found.asn("spec.conf.localAs", conf.local_as);

@@ -48,6 +48,10 @@ pub struct BgpPeerSpec {
     /// too. Empty means no BFD.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bfd: Option<Bfd>,
+    /// What routes say of where to: Node (the node that announces them; the default), or OpenELB, all nodes that serve an
+    /// address, from each of them, as OpenELB did. That needs add-path on the router, or it takes one of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_hop_mode: Option<String>,
     /// The nodes that talk to the router. Empty means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<LabelSelector>,
@@ -91,7 +95,10 @@ pub struct PeerConf {
     /// The router's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub neighbor_address: Option<String>,
-    /// The router's AS number.
+    /// The addresses of routers that connect to the nodes by themselves, as a CIDR; in place of neighborAddress.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neighbor_range: Option<String>,
+    /// The router's AS number. With neighborRange or neighborInterface it may be left out: then any is accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_as: Option<i64>,
     /// Accepted; there are no groups.
@@ -109,7 +116,8 @@ pub struct PeerConf {
     /// Accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_community: Option<i64>,
-    /// The interface of an unnumbered router.
+    /// The interface that leads to a router without an address of its own there (unnumbered): it is found by its router
+    /// advertisements.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub neighbor_interface: Option<String>,
     /// The VRF to talk in.

@@ -1,9 +1,9 @@
 //! A router to talk to, as the planner reads it: a [`BgpPeer`] whose every field was understood.
 
-use crate::address::Family;
+use crate::address::{Family, Range};
 use crate::admission::{Refusal, check_bgp_peer};
 use crate::bgp::{PORT, Restart, of_no_use, restart_of};
-use crate::bgp_peer::{AfiSafi, BgpPeer, BgpPeerSpec};
+use crate::bgp_peer::{AfiSafi, BgpPeer, BgpPeerSpec, PeerConf};
 use crate::selector::Selector;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -22,12 +22,12 @@ pub const PASSWORD: std::ops::RangeInclusive<usize> = 1..=80;
 pub struct Peer {
     /// The BgpPeer's name.
     pub name: String,
-    /// The router's address.
-    pub address: IpAddr,
+    /// Where the router is.
+    pub place: Place,
     /// Its port.
     pub port: u16,
-    /// Its AS number, never 0.
-    pub asn: u32,
+    /// Its AS number, never 0; `None` accepts any.
+    pub asn: Option<u32>,
     /// Our AS number towards it, never 0, where it is not that of BgpConf.
     pub local_asn: Option<u32>,
     /// The password of TCP-MD5, 1 to 80 octets.
@@ -56,10 +56,38 @@ pub struct Peer {
     pub graceful_restart: Option<Option<Restart>>,
     /// How it is found out that the router is not reached any more, beside the hold time.
     pub bfd: Option<Bfd>,
+    /// Whose next hops it is told.
+    pub next_hops: NextHopMode,
     /// The nodes that talk to it.
     pub nodes: Selector,
     /// Fields that are set and mean nothing here.
     pub ignored: BTreeSet<String>,
+}
+
+/// Where a router is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// At this address.
+    Address(IpAddr),
+    /// Alone at the other end of this interface, at whatever link-local address (unnumbered).
+    Interface(String),
+    /// At any address of this network, from which it connects by itself; there may be many.
+    Range {
+        /// The first address.
+        network: IpAddr,
+        /// How many bits all addresses share.
+        length: u8,
+    },
+}
+
+/// Whose next hops a router is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NextHopMode {
+    /// The node that tells it.
+    #[default]
+    Node,
+    /// All nodes that serve an address, from each node (D9).
+    OpenElb,
 }
 
 /// How far away a router may be.
@@ -107,6 +135,59 @@ impl InvalidBgp {
     }
 }
 
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Address(address) => address.fmt(f),
+            Place::Interface(name) => write!(f, "interface {name}"),
+            Place::Range { network, length } => write!(f, "{network}/{length}"),
+        }
+    }
+}
+
+impl Place {
+    /// What a [`BgpPeer`] says of it; an address counts more than an interface.
+    fn of(conf: &PeerConf) -> Result<Place, InvalidBgp> {
+        let given = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
+        if let Some(text) = given(&conf.neighbor_range) {
+            let problem =
+                || format!("{text:?} is not a network such as 192.0.2.0/24 with no bit set behind its length");
+            let network: Option<Range> = text.parse().ok();
+            let (address, length) = text.split_once('/').unzip();
+            return match (network, address.and_then(|a| a.parse().ok()), length.and_then(|l| l.parse().ok())) {
+                (Some(range), Some(network), Some(length)) if range.first() == network => {
+                    Ok(Place::Range { network, length })
+                }
+                _ => Err(InvalidBgp::of("spec.conf.neighborRange", problem())),
+            };
+        }
+        match (given(&conf.neighbor_address), given(&conf.neighbor_interface)) {
+            (Some(text), _) => text
+                .parse()
+                .map(Place::Address)
+                .map_err(|_| InvalidBgp::of("spec.conf.neighborAddress", format!("{text:?} is not an IP address"))),
+            (None, Some(name)) => Ok(Place::Interface(name)),
+            (None, None) => Err(InvalidBgp::of("spec.conf.neighborAddress", "the router's address is missing")),
+        }
+    }
+
+    /// The family of the sessions with it.
+    pub fn is_ipv4(&self) -> bool {
+        match self {
+            Place::Address(address) | Place::Range { network: address, .. } => address.is_ipv4(),
+            Place::Interface(_) => false,
+        }
+    }
+
+    /// What is spoken of where nothing is said: over an interface both, for there is no address to go by.
+    fn families(&self) -> Vec<Family> {
+        match self {
+            Place::Address(address) | Place::Range { network: address, .. } => vec![Family::of(*address)],
+            Place::Interface(_) => vec![Family::V4, Family::V6],
+        }
+    }
+}
+
 impl fmt::Display for InvalidBgp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, refusal) in self.0.iter().enumerate() {
@@ -124,15 +205,12 @@ impl TryFrom<&BgpPeer> for Peer {
         let conf = spec.conf.clone().unwrap_or_default();
         let transport = spec.transport.clone().unwrap_or_default();
         let given = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
-        let Some(address) = given(&conf.neighbor_address).and_then(|a| a.parse::<IpAddr>().ok()) else {
-            let problem =
-                "unnumbered routers are not talked to by this version; write the router's address to neighborAddress";
-            return Err(InvalidBgp::of("spec.conf.neighborInterface", problem));
-        };
+        let place = Place::of(&conf)?;
         let asn = |n: Option<i64>| n.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
-        let Some(peer_asn) = asn(conf.peer_as) else {
+        let peer_asn = asn(conf.peer_as);
+        if peer_asn.is_none() && matches!(place, Place::Address(_)) {
             return Err(InvalidBgp::of("spec.conf.peerAs", "the router's AS number is missing"));
-        };
+        }
         let password = given(&conf.auth_password);
         if password.as_ref().is_some_and(|p| !PASSWORD.contains(&p.len())) {
             return Err(InvalidBgp::of(
@@ -141,7 +219,7 @@ impl TryFrom<&BgpPeer> for Peer {
             ));
         }
         let source: Option<IpAddr> = given(&transport.local_address).and_then(|a| a.parse().ok());
-        if source.is_some_and(|s| s.is_ipv4() != address.is_ipv4()) {
+        if source.is_some_and(|s| s.is_ipv4() != place.is_ipv4()) {
             return Err(InvalidBgp::of(
                 "spec.transport.localAddress",
                 "is of another address family than the router's address",
@@ -159,7 +237,6 @@ impl TryFrom<&BgpPeer> for Peer {
         };
         Ok(Peer {
             name: peer.metadata.name.clone().unwrap_or_default(),
-            address,
             port: transport.remote_port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p > 0).unwrap_or(PORT),
             asn: peer_asn,
             local_asn: asn(conf.local_as),
@@ -175,9 +252,14 @@ impl TryFrom<&BgpPeer> for Peer {
             advertisement_interval: Duration::from_secs(
                 some(&timers.minimum_advertisement_interval).unwrap_or(0).into(),
             ),
-            families: families(spec, Family::of(address))?,
+            families: families(spec, &place.families())?,
+            place,
             graceful_restart: spec.graceful_restart.as_ref().map(restart_of),
             bfd: spec.bfd.as_ref().map(|given| bfd(given, distance(spec))),
+            next_hops: match given(&spec.next_hop_mode).as_deref() {
+                Some("OpenELB") => NextHopMode::OpenElb,
+                _ => NextHopMode::Node,
+            },
             nodes: spec
                 .node_selector
                 .as_ref()
@@ -217,14 +299,14 @@ fn bfd(given: &crate::bgp_peer::Bfd, distance: Distance) -> Bfd {
     }
 }
 
-fn families(spec: &BgpPeerSpec, own: Family) -> Result<BTreeMap<Family, PeerFamily>, InvalidBgp> {
+fn families(spec: &BgpPeerSpec, own: &[Family]) -> Result<BTreeMap<Family, PeerFamily>, InvalidBgp> {
     let usual = AfiSafi::default();
     let entries = spec.afi_safis.as_deref().filter(|e| !e.is_empty());
     let mut families = BTreeMap::new();
     for entry in entries.unwrap_or(std::slice::from_ref(&usual)) {
         // An entry without `config` is of the family of the router's address, and on (compat §5.2).
-        let family = match &entry.config {
-            None => own,
+        let spoken = match &entry.config {
+            None => own.to_vec(),
             Some(config) => {
                 let name = config.family.clone().unwrap_or_default();
                 let (afi, safi) = (name.afi.unwrap_or_default(), name.safi.unwrap_or_default());
@@ -232,8 +314,8 @@ fn families(spec: &BgpPeerSpec, own: Family) -> Result<BTreeMap<Family, PeerFami
                     continue;
                 }
                 match (afi.as_str(), safi.as_str()) {
-                    ("AFI_IP", "SAFI_UNICAST") => Family::V4,
-                    ("AFI_IP6", "SAFI_UNICAST") => Family::V6,
+                    ("AFI_IP", "SAFI_UNICAST") => vec![Family::V4],
+                    ("AFI_IP6", "SAFI_UNICAST") => vec![Family::V6],
                     _ => {
                         let problem =
                             format!("{afi:?} {safi:?} is not spoken here; AFI_IP or AFI_IP6 with SAFI_UNICAST are");
@@ -249,14 +331,12 @@ fn families(spec: &BgpPeerSpec, own: Family) -> Result<BTreeMap<Family, PeerFami
             Some(config) => u8::try_from(config.send_max.unwrap_or(0).max(0)).unwrap_or(u8::MAX),
         };
         let restart = entry.mp_graceful_restart.as_ref().and_then(|r| r.config.as_ref()?.enabled);
-        families.insert(
-            family,
-            PeerFamily {
-                add_path_receive: add_paths.and_then(|c| c.receive).unwrap_or(false),
-                add_path_send: send_max,
-                graceful_restart: restart.unwrap_or(true),
-            },
-        );
+        let agreed = PeerFamily {
+            add_path_receive: add_paths.and_then(|c| c.receive).unwrap_or(false),
+            add_path_send: send_max,
+            graceful_restart: restart.unwrap_or(true),
+        };
+        families.extend(spoken.into_iter().map(|family| (family, agreed)));
     }
     if families.is_empty() {
         return Err(InvalidBgp::of("spec.afiSafis", "no entry is enabled; leave afiSafis out, or enable one"));
@@ -276,7 +356,7 @@ fn ignored(spec: &BgpPeerSpec) -> BTreeSet<String> {
         ("conf.removePrivateAs", conf.remove_private_as.as_ref().is_some_and(|r| !r.is_empty() && r != "NONE")),
         ("conf.routeFlapDamping", conf.route_flap_damping == Some(true)),
         ("conf.sendCommunity", conf.send_community.is_some()),
-        ("conf.neighborInterface", text(&conf.neighbor_interface)),
+        ("conf.neighborInterface", text(&conf.neighbor_interface) && text(&conf.neighbor_address)),
         ("conf.allowOwnAs", conf.allow_own_as.is_some()),
         ("conf.replacePeerAs", conf.replace_peer_as == Some(true)),
         ("transport.mtuDiscovery", transport.mtu_discovery.is_some()),
@@ -315,7 +395,7 @@ mod tests {
             "config": {"family": {"afi": "AFI_IP", "safi": "SAFI_UNICAST"}, "enabled": true},
             "addPaths": {"config": {"sendMax": 10}}}], "nodeSelector": {"matchLabels": {"rack": "leaf1"}}});
         let peer = peer(sample).unwrap();
-        assert_eq!((peer.asn, peer.port, peer.hold_time), (50001, 179, 90));
+        assert_eq!((peer.asn, peer.port, peer.hold_time), (Some(50001), 179, 90));
         assert_eq!((peer.families[&Family::V4].add_path_send, peer.families.len()), (10, 1));
         assert!(peer.nodes.matches(&[("rack".to_owned(), "leaf1".to_owned())].into()));
         assert!(!peer.nodes.matches(&Default::default()));
@@ -362,7 +442,13 @@ mod tests {
         let conf = json!({"peerAs": 1, "neighborAddress": "10.0.0.1"});
         for (spec, want) in [
             (json!({"conf": {"neighborAddress": "10.0.0.1"}}), "spec.conf.peerAs"),
-            (json!({"conf": {"peerAs": 1, "neighborInterface": "eth0"}}), "spec.conf.neighborInterface"),
+            (json!({"conf": {"neighborRange": "10.0.0.1/24"}}), "spec.conf.neighborRange"),
+            (json!({"conf": {"neighborRange": "10.0.0.0-10.0.0.9"}}), "spec.conf.neighborRange"),
+            (
+                json!({"conf": {"neighborRange": "10.0.0.0/24", "neighborAddress": "10.0.0.1"}}),
+                "spec.conf.neighborRange",
+            ),
+            (json!({"conf": conf, "nextHopMode": "self"}), "spec.nextHopMode"),
             (json!({"conf": conf, "timers": {"config": {"holdTime": "2"}}}), "spec.timers.config.holdTime"),
             (json!({"conf": conf, "transport": {"localAddress": "fd00::1"}}), "spec.transport.localAddress"),
             (json!({"conf": conf, "afiSafis": [{"config": {"enabled": false}}]}), "spec.afiSafis: no entry"),
@@ -378,6 +464,23 @@ mod tests {
         }
         assert!(bgp(json!({"families": [9]})).unwrap_err().contains("spec.families"));
         assert!(bgp(json!({"routerId": "x"})).unwrap_err().contains("spec.routerId"));
+    }
+
+    #[test]
+    fn a_router_may_be_anywhere_on_an_interface_or_in_a_network() {
+        let unnumbered = peer(json!({"conf": {"neighborInterface": "eth1"}})).unwrap();
+        assert_eq!((unnumbered.place.to_string(), unnumbered.asn), ("interface eth1".to_owned(), None));
+        assert_eq!(unnumbered.families.keys().collect::<Vec<_>>(), [&Family::V4, &Family::V6]);
+        let range = peer(json!({"conf": {"neighborRange": "fd00::/64", "peerAs": 7}})).unwrap();
+        assert_eq!((range.place.to_string(), range.asn), ("fd00::/64".to_owned(), Some(7)));
+        assert_eq!(range.families.keys().collect::<Vec<_>>(), [&Family::V6]);
+        let both = json!({"conf": {"neighborInterface": "eth1", "neighborAddress": "10.0.0.1", "peerAs": 7}});
+        let both = peer(both).unwrap();
+        assert_eq!(both.place.to_string(), "10.0.0.1");
+        assert!(both.ignored.contains("conf.neighborInterface"));
+        assert_eq!(both.next_hops, NextHopMode::Node);
+        let old = json!({"conf": {"neighborAddress": "10.0.0.1", "peerAs": 7}, "nextHopMode": "OpenELB"});
+        assert_eq!(peer(old).unwrap().next_hops, NextHopMode::OpenElb);
     }
 
     #[test]

@@ -70,7 +70,7 @@ fn bgp_peer(schema: &mut Value) {
     for field in ["peerAs", "localAs"] {
         asn(schema, &format!("spec/conf/{field}"));
     }
-    for field in ["neighborAddress", "neighborInterface", "removePrivateAs"] {
+    for field in ["neighborAddress", "neighborInterface", "neighborRange", "removePrivateAs"] {
         limit(schema, &format!("spec/conf/{field}"), "maxLength", 64);
     }
     rule(schema, "", "has(self.spec)", "spec is missing; write the router's address to spec.conf.neighborAddress");
@@ -78,10 +78,13 @@ fn bgp_peer(schema: &mut Value) {
     rule(
         schema,
         "spec",
-        "has(self.conf) && ((has(self.conf.neighborAddress) && self.conf.neighborAddress != '') || (has(self.conf.neighborInterface) && self.conf.neighborInterface != ''))",
-        "spec.conf.neighborAddress: the router's address is missing; write neighborAddress, or neighborInterface for an unnumbered router",
+        "has(self.conf) && ((has(self.conf.neighborAddress) && self.conf.neighborAddress != '') || (has(self.conf.neighborInterface) && self.conf.neighborInterface != '') || (has(self.conf.neighborRange) && self.conf.neighborRange != ''))",
+        "spec.conf.neighborAddress: the router's address is missing; write neighborAddress, neighborInterface for an unnumbered router, or neighborRange for routers that connect by themselves",
     );
     rule(schema, "spec/conf/neighborAddress", "self == '' || isIP(self)", "must be an IP address");
+    rule(schema, "spec/conf/neighborRange", "self == '' || isCIDR(self)", "must be a network such as 192.0.2.0/24");
+    rule(schema, "spec/nextHopMode", "self in ['', 'Node', 'OpenELB']", "must be one of Node, OpenELB");
+    limit(schema, "spec/nextHopMode", "maxLength", 16);
     rule(
         schema,
         "spec/conf/removePrivateAs",

@@ -12,6 +12,7 @@
 mod community;
 mod config;
 mod counters;
+mod discovery;
 mod export;
 mod negotiated;
 pub mod policy;
@@ -25,6 +26,7 @@ pub mod wire;
 pub use community::{Community, ExtendedCommunity, InvalidCommunity, LargeCommunity};
 pub use config::{Config, DEFAULT_MAX_PREFIXES, Excess, FamilyConfig, MaxPrefixes, NextHops, RestartConfig};
 pub use counters::{Counters, Messages, RouteCounts, View};
+pub use discovery::{ALL_NODES, ALL_ROUTERS, Discovery, DiscoveryEffect, DiscoveryInput, ICMPV6};
 pub use export::{DEFAULT_LOCAL_PREF, Unsendable};
 pub use negotiated::Negotiated;
 pub use prefix::{AfiSafi, Family, InvalidPrefix, Nlri, Prefix};

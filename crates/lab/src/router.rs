@@ -163,6 +163,11 @@ impl GoBgp {
         Ok(gobgp)
     }
 
+    /// The daemon.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// The next hops of its paths to this prefix.
     pub fn next_hops(&self, prefix: &str) -> Result<BTreeSet<IpAddr>> {
         let family = if prefix.contains(':') { "ipv6" } else { "ipv4" };

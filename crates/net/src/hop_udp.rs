@@ -3,6 +3,7 @@
 
 use crate::holder::{self, UDP};
 use crate::marking::{PRIORITY, as_network_control, set_hops};
+use crate::raw_ip::with_scope;
 use crate::{Error, sys};
 use engine::IfIndex;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -68,16 +69,17 @@ impl HopReceiver {
 }
 
 impl HopSender {
-    /// Binds our address, and of the ports one that nobody has.
+    /// Binds our address, on the link of this number where it is link-local, and of the ports one that nobody has.
     pub fn bind(
-        local: IpAddr,
+        (local, link): (IpAddr, IfIndex),
         ports: RangeInclusive<u16>,
         device: Option<&str>,
         mut draw: impl FnMut(RangeInclusive<u16>) -> u16,
     ) -> Result<HopSender, Error> {
         let failed = |e: io::Error| Error::kernel(format!("send UDP from {local}"), e);
         for _ in 0..PORTS_TRIED {
-            let address = SocketAddr::new(local, draw(ports.clone()));
+            let mut address = with_scope(local, link);
+            address.set_port(draw(ports.clone()));
             let socket = socket(address, device).map_err(failed)?;
             match socket.bind(&address.into()) {
                 Ok(()) => return Ok(HopSender(socket)),

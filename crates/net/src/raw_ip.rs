@@ -96,7 +96,7 @@ impl AsFd for RawIp {
 }
 
 /// The address, and where it is link-local the link.
-fn with_scope(address: IpAddr, on: IfIndex) -> SocketAddr {
+pub(crate) fn with_scope(address: IpAddr, on: IfIndex) -> SocketAddr {
     match address {
         IpAddr::V6(ip) if ip.is_unicast_link_local() || ip.is_multicast() => SocketAddrV6::new(ip, 0, 0, on.0).into(),
         ip => SocketAddr::new(ip, 0),

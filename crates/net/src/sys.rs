@@ -48,6 +48,9 @@ unsafe impl Plain for libc::packet_mreq {}
 // SAFETY: 128 bytes of an address, of which all are given a value; a byte, a byte, a short, an int and 80 bytes: no gap.
 unsafe impl Plain for Md5 {}
 
+/// TCP_MD5SIG_FLAG_PREFIX of linux/tcp.h, which `libc` has not.
+const MD5_PREFIX: u8 = 1;
+
 /// `struct tcp_md5sig` of linux/tcp.h, whose address is a `struct sockaddr_storage` of 128 bytes.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
@@ -60,8 +63,9 @@ struct Md5 {
     key: [u8; libc::TCP_MD5SIG_MAXKEYLEN],
 }
 
-/// Sets the key of TCP-MD5 (RFC 2385) for packets from and to `peer`; an empty one removes it (ENOENT: there was none).
-pub(crate) fn tcp_md5(fd: impl AsFd, peer: IpAddr, key: &[u8]) -> io::Result<()> {
+/// Sets the key of TCP-MD5 (RFC 2385) for packets from and to all peers whose first `length` bits are those of `peer`; an
+/// empty one removes it (ENOENT: there was none).
+pub(crate) fn tcp_md5(fd: impl AsFd, (peer, length): (IpAddr, u8), key: &[u8]) -> io::Result<()> {
     let mut address = [0; 128];
     // The layout of `sockaddr_in` and `sockaddr_in6`: family, port 0, and where the address begins.
     match peer {
@@ -77,8 +81,11 @@ pub(crate) fn tcp_md5(fd: impl AsFd, peer: IpAddr, key: &[u8]) -> io::Result<()>
     let mut whole = [0; libc::TCP_MD5SIG_MAXKEYLEN];
     let Some(room) = whole.get_mut(..key.len()) else { return Err(io::ErrorKind::InvalidInput.into()) };
     room.copy_from_slice(key);
-    let request = Md5 { address, flags: 0, prefix: 0, length: key.len() as u16, device: 0, key: whole };
-    set(fd, libc::IPPROTO_TCP, libc::TCP_MD5SIG, &request)
+    let one = length == if peer.is_ipv4() { 32 } else { 128 };
+    let (option, flags, prefix) =
+        if one { (libc::TCP_MD5SIG, 0, 0) } else { (libc::TCP_MD5SIG_EXT, MD5_PREFIX, length) };
+    let request = Md5 { address, flags, prefix, length: key.len() as u16, device: 0, key: whole };
+    set(fd, libc::IPPROTO_TCP, option, &request)
 }
 
 /// Drops packets that come with a lower TTL or hop limit (RFC 5082).

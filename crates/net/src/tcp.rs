@@ -83,12 +83,12 @@ impl TcpListener {
         Ok(address.as_socket().unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))))
     }
 
-    /// From now on this peer signs its connections with the password; `None` when it does not. Connections that are
-    /// there already keep what they have.
-    pub fn set_password(&self, peer: IpAddr, password: Option<&[u8]>) -> Result<(), Error> {
-        match sys::tcp_md5(&self.0, peer, password.unwrap_or_default()) {
+    /// From now on all peers of this network, an address and how many of its bits count, sign their connections with the
+    /// password; `None` when they do not. Connections that are there already keep what they have.
+    pub fn set_password(&self, network: (IpAddr, u8), password: Option<&[u8]>) -> Result<(), Error> {
+        match sys::tcp_md5(&self.0, network, password.unwrap_or_default()) {
             Err(e) if password.is_none() && e.kind() == ErrorKind::NotFound => Ok(()),
-            other => other.map_err(|e| no_md5(peer, e)),
+            other => other.map_err(|e| no_md5(network.0, e)),
         }
     }
 
@@ -123,7 +123,8 @@ impl TcpConnection {
         let failed = |e: io::Error| Error::kernel(format!("connect to {to}"), e);
         let connection = open().map_err(failed)?;
         if let Some(password) = &options.password {
-            sys::tcp_md5(&connection.socket, to.ip(), password).map_err(|e| no_md5(to.ip(), e))?;
+            let one = (to.ip(), if to.is_ipv4() { 32 } else { 128 });
+            sys::tcp_md5(&connection.socket, one, password).map_err(|e| no_md5(to.ip(), e))?;
         }
         connection.set_ttl(options.ttl)?;
         match connection.socket.connect(&to.into()) {

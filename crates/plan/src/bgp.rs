@@ -4,6 +4,7 @@ use crate::reason::Few;
 use crate::{Announcement, Plan, World};
 use api::bgp::Restart;
 use api::peer::PASSWORD;
+use api::peer::{NextHopMode, Place};
 use api::{Bgp, Family, Node, Peer, Protocol, RouteOptions, ServiceKey, keys};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,10 +38,13 @@ pub struct Speaks {
     pub graceful_restart: Option<Restart>,
     /// The node's own addresses, for routes of another family than the session.
     pub next_hops: (Option<Ipv4Addr>, Option<Ipv6Addr>),
-    /// The routers that this node talks to, by name. No two have the same address.
+    /// The routers that this node talks to, by name. No two are in the same place.
     pub peers: BTreeMap<String, Peer>,
     /// The addresses that this node announces.
     pub addresses: BTreeMap<IpAddr, Announced>,
+    /// The addresses that other nodes announce, each with the nodes' own addresses of its family, for routers that are
+    /// told all next hops; empty where there is no such router.
+    pub of_others: BTreeMap<IpAddr, BTreeMap<IpAddr, Announced>>,
     /// The policy that decides what each router is told of them, as written; `None`: everything.
     pub policy: Option<Arc<str>>,
 }
@@ -77,14 +81,14 @@ pub enum BgpNote {
         /// An earlier version is still in force.
         kept: bool,
     },
-    /// Two BgpPeers for this node have the same address.
+    /// Two BgpPeers for this node are of the same place.
     PeerTwice {
         /// The one that is not used.
         peer: String,
         /// The one that is.
         used: String,
-        /// Their address.
-        address: IpAddr,
+        /// Their address, interface or network.
+        place: String,
     },
     /// Addresses are to be announced, and no BgpPeer selects this node.
     NoPeer,
@@ -140,14 +144,24 @@ pub fn bgp(world: &World, plan: &Plan, node: &str) -> BgpPlan {
     let asn = rack.and_then(|r| conf.racks.get(r).copied()).or(conf.asn);
     let peers = peers(world, own, &mut notes);
     let local: BTreeSet<&ServiceKey> = world.services().filter(|s| s.local).map(|s| &s.key).collect();
-    let announced = |a: &Announcement| {
+    let announced = |a: &Announcement, node: &str| {
         let mut of_local = a.services.iter().filter(|s| local.contains(s)).peekable();
         let some = of_local.peek().is_some();
         let endpoints = some.then(|| of_local.map(|s| world.endpoints_on(s, node)).sum());
         Announced { routes: a.pool.routes.clone().unwrap_or_default(), endpoints }
     };
     let addresses: BTreeMap<IpAddr, Announced> =
-        of_bgp().filter(|(_, a)| a.candidates.contains(node)).map(|(ip, a)| (*ip, announced(a))).collect();
+        of_bgp().filter(|(_, a)| a.candidates.contains(node)).map(|(ip, a)| (*ip, announced(a, node))).collect();
+    // What a node that is not ready knows of the others may be old.
+    let tells_all = own.ready && peers.values().any(|p| p.next_hops == NextHopMode::OpenElb);
+    // compat §5.3: of nodes in racks only those of the same rack.
+    let near = |n: &Node| rack.is_none() || n.labels.get(keys::RACK) == rack;
+    let hops = |ip: &IpAddr, a: &Announcement| -> BTreeMap<IpAddr, Announced> {
+        let others = a.candidates.iter().filter(|n| *n != node).filter_map(|n| world.nodes().get(n));
+        let hop = |n: &Node| n.addresses.iter().copied().find(|hop| hop.is_ipv4() == ip.is_ipv4());
+        others.filter(|n| near(n)).filter_map(|n| Some((hop(n)?, announced(a, &n.name)))).collect()
+    };
+    let of_others = of_bgp().filter(|_| tells_all).map(|(ip, a)| (*ip, hops(ip, a))).collect();
     if peers.is_empty() && !addresses.is_empty() {
         notes.insert(BgpNote::NoPeer);
     }
@@ -177,6 +191,7 @@ pub fn bgp(world: &World, plan: &Plan, node: &str) -> BgpPlan {
         next_hops: (v4, v6),
         peers,
         addresses,
+        of_others,
         policy,
     };
     BgpPlan { speaks: Some(speaks), notes }
@@ -184,15 +199,15 @@ pub fn bgp(world: &World, plan: &Plan, node: &str) -> BgpPlan {
 
 /// Those that select the node.
 fn peers(world: &World, node: &Node, notes: &mut BTreeSet<BgpNote>) -> BTreeMap<String, Peer> {
-    let mut by_address: BTreeMap<IpAddr, &str> = BTreeMap::new();
+    let mut by_place: BTreeMap<&Place, &str> = BTreeMap::new();
     let mut peers = BTreeMap::new();
     for peer in world.peers().filter(|p| p.nodes.matches(&node.labels)) {
-        if let Some(used) = by_address.get(&peer.address) {
-            let (peer, address) = (peer.name.clone(), peer.address);
-            notes.insert(BgpNote::PeerTwice { peer, used: (*used).to_owned(), address });
+        if let Some(used) = by_place.get(&peer.place) {
+            let (peer, place) = (peer.name.clone(), peer.place.to_string());
+            notes.insert(BgpNote::PeerTwice { peer, used: (*used).to_owned(), place });
             continue;
         }
-        by_address.insert(peer.address, &peer.name);
+        by_place.insert(&peer.place, &peer.name);
         if !peer.ignored.is_empty() {
             notes.insert(BgpNote::Ignored { peer: Some(peer.name.clone()), fields: peer.ignored.clone() });
         }
@@ -230,12 +245,16 @@ fn router_id(
     if let Some(v4) = v4 {
         return v4;
     }
-    // FNV-1a, of what is as much its own as an IPv4 address would be.
+    // Of what is as much its own as an IPv4 address would be.
     let text = own.addresses.first().map_or_else(|| node.to_owned(), ToString::to_string);
-    let hash = text.bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
-    let router_id = Ipv4Addr::from(hash.max(1));
+    let router_id = Ipv4Addr::from(fnv1a(&text).max(1));
     notes.insert(BgpNote::DerivedRouterId { router_id });
     router_id
+}
+
+/// The hash by which OpenELB made identifiers of text (FNV-1a, compat §5.3 and §5.4).
+pub fn fnv1a(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193))
 }
 
 impl BgpNote {
@@ -274,9 +293,9 @@ impl fmt::Display for BgpNote {
             BgpNote::PeerInvalid { peer, error, kept: false } => {
                 write!(f, "BgpPeer {peer} is not valid and not used: {error}")
             }
-            BgpNote::PeerTwice { peer, used, address } => write!(
+            BgpNote::PeerTwice { peer, used, place } => write!(
                 f,
-                "BgpPeer {peer} is not used on this node, since {used} has the same address {address}; delete one, or give them nodeSelectors"
+                "BgpPeer {peer} is not used on this node, since {used} has the same address {place}; delete one, or give them nodeSelectors"
             ),
             BgpNote::NoPeer => {
                 f.write_str("no BgpPeer selects this node, so no router hears of the addresses; apply one, or correct spec.nodeSelector")

@@ -35,7 +35,7 @@ mod bgp;
 mod reason;
 mod world;
 
-pub use bgp::{Announced, BgpNote, BgpPlan, Speaks, bgp};
+pub use bgp::{Announced, BgpNote, BgpPlan, Speaks, bgp, fnv1a};
 pub use reason::{NoCandidate, Note};
 pub use world::{World, part_of};
 

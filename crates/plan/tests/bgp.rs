@@ -210,3 +210,36 @@ fn what_has_no_effect_is_named() {
     assert_eq!(reasons(&world, "n1"), ["FieldsIgnored", "FieldsIgnored"]);
     assert_eq!(of(&world, "n1").speaks.and_then(|s| s.policy).as_deref(), Some("text"));
 }
+
+#[test]
+fn the_next_hops_of_other_nodes_are_told_only_where_a_router_wants_them() {
+    let mut world = world();
+    let others = |world: &World, node: &str| -> Vec<Vec<String>> {
+        let speaks = of(world, node).speaks;
+        speaks
+            .iter()
+            .flat_map(|s| s.of_others.values())
+            .map(|of| of.keys().map(ToString::to_string).collect())
+            .collect()
+    };
+    assert!(others(&world, "n1").is_empty());
+    let old = json!({"conf": {"peerAs": 50001, "neighborAddress": "192.168.0.5"}, "nextHopMode": "OpenELB"});
+    world.set_peer("tor", peer("tor", old));
+    assert_eq!(others(&world, "n1"), [["192.168.0.12", "192.168.0.13"]]);
+    // D35: of the address's own family.
+    world.set_service(service("six", "fd22::2", false));
+    let six = json!({"apiVersion": GROUP, "kind": "Eip", "metadata": {"name": "q"}, "spec": {"address": "fd22::/64", "protocol": "bgp"}});
+    world.set_pool("q", Pool::try_from(&serde_json::from_value::<api::Eip>(six).unwrap_or_default()));
+    assert_eq!(others(&world, "n1")[1], ["fd00::12", "fd00::13"]);
+    // D8: not one that is not ready; and who is not ready itself says nothing of others.
+    world.set_node(Node { ready: false, ..node("n3", &["192.168.0.13"], &[]) });
+    assert_eq!(others(&world, "n1")[0], ["192.168.0.12"]);
+    assert!(others(&world, "n3").is_empty());
+    // Of nodes in racks those of the same rack.
+    let rack = |name: &str, address: &str, rack: &str| node(name, &[address], &[(api::keys::RACK, rack)]);
+    world.set_bgp(conf(json!({"as": 50000, "asPerRack": {"a": 50010, "b": 50020}})));
+    world.set_node(rack("n1", "192.168.0.11", "a"));
+    world.set_node(rack("n2", "192.168.0.12", "b"));
+    world.set_node(rack("n3", "192.168.0.13", "a"));
+    assert_eq!(others(&world, "n1")[0], ["192.168.0.13"]);
+}

@@ -66,6 +66,7 @@ pub fn rows(lab: &Lab, rig: &Rig, observer: &Observer) -> Result<Vec<Row>> {
         }
     }
     services::clear(rest, GROUP)?;
+    rest.delete("/apis/network.kubesphere.io/v1alpha2/bgppeers/tor")?;
     frr.stop()?;
     let row = |what: &str, times: &[f64], share| Row::new(what, percentile(times, share), "ms");
     Ok(vec![
@@ -78,9 +79,7 @@ pub fn rows(lab: &Lab, rig: &Rig, observer: &Observer) -> Result<Vec<Row>> {
 }
 
 fn service(number: usize) -> Value {
-    let mut service = services::service(GROUP, number, true);
-    service["metadata"]["annotations"]["protocol.openelb.kubesphere.io/v1alpha1"] = json!("bgp");
-    service["metadata"]["annotations"]["eip.openelb.kubesphere.io/v1alpha2"] = json!("bgp");
+    let mut service = services::of_bgp(GROUP, number);
     service["spec"]["externalTrafficPolicy"] = json!("Local");
     service
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use std::fs;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::arp::Tap;
 use super::services::{self, Observer};
@@ -22,20 +22,27 @@ pub fn status_mib(process: &Process, line: &str) -> Result<f64> {
     Ok(kib / 1024.0)
 }
 
+/// The CPU time that it has used.
+pub fn cpu(process: &Process) -> Result<Duration> {
+    // Linux shows it in hundredths of a second everywhere.
+    Ok(millis(10 * ticks(process)?))
+}
+
+fn ticks(process: &Process) -> Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid()))?;
+    let (_, fields) = stat.rsplit_once(')').context("no stat")?;
+    // utime and stime, the 14th and 15th of all fields
+    fields.split_whitespace().skip(11).take(2).map(|n| Ok(n.parse::<u64>()?)).sum()
+}
+
 /// Resident memory in MiB when the process has used next to no CPU for ten seconds; after a minute, what it then is.
 pub fn settled(process: &Process) -> Result<f64> {
     let end = Instant::now() + secs(60);
-    let ticks = || -> Result<u64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid()))?;
-        let (_, fields) = stat.rsplit_once(')').context("no stat")?;
-        // utime and stime, the 14th and 15th of all fields
-        fields.split_whitespace().skip(11).take(2).map(|n| Ok(n.parse::<u64>()?)).sum()
-    };
     let mut quiet = 0;
-    let mut before = ticks()?;
+    let mut before = ticks(process)?;
     while quiet < 20 && Instant::now() < end {
         thread::sleep(millis(500));
-        let now = ticks()?;
+        let now = ticks(process)?;
         quiet = if now - before <= 3 { quiet + 1 } else { 0 };
         before = now;
     }
@@ -46,7 +53,7 @@ pub fn settled(process: &Process) -> Result<f64> {
 pub fn speakers(rig: &Rig, observer: &Observer, tap: &Tap, have: usize) -> Result<Vec<Row>> {
     let missing = SERVICES.saturating_sub(have);
     progress(&format!("creating {missing} Services more"));
-    services::create(&rig.cluster.control.rest, "m", 0..missing, true)?;
+    services::create(&rig.cluster.control.rest, 0..missing, |n| services::service("m", n, true))?;
     let (_, addresses) = observer.all_assigned("m", missing, secs(60))?;
     for address in addresses {
         if let std::net::IpAddr::V4(ip) = address {

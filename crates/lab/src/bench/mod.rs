@@ -11,6 +11,7 @@
 mod arp;
 mod bgp;
 pub mod failover;
+mod gobgp;
 mod latency;
 mod memory;
 mod services;
@@ -156,7 +157,7 @@ fn apply(cluster: &Cluster) -> Result<()> {
 
 /// Measures everything, prints it, and fails when something could not be measured.
 pub fn run(sandbox: &Sandbox, options: Options) -> Result<()> {
-    require(&["ip", "nft", "keepalived", "arping", "curl"])?;
+    require(&["ip", "nft", "keepalived", "arping", "curl", "vtysh", "bird", "gobgpd"])?;
     let program = oxelb::binary()?;
     progress(&format!("{}; {}", program.display(), machine()));
     let mut told = Told::default();
@@ -165,6 +166,8 @@ pub fn run(sandbox: &Sandbox, options: Options) -> Result<()> {
         Ok(mut rig) => measure(&lab, &mut rig, options, &mut told),
         Err(error) => told.add("the control plane", Err(error)),
     }
+    let many = || gobgp::peers(&Lab::new(sandbox, "peers")?);
+    told.add("many routers", many());
     told.add("vip", vip::rows(sandbox));
     told.add("allocation", allocation());
     told.add("heartbeats", heartbeats());
@@ -212,6 +215,7 @@ fn measure(lab: &Lab, rig: &mut Rig, options: Options, told: &mut Told) {
         throughput::measure(rig, &bare, &observer, &template, options.services)
     };
     told.add("many Services", many());
+    told.add("many routes", gobgp::routes(lab, rig, options.services));
 }
 
 /// The bare client: the controller's own identity.

@@ -40,6 +40,14 @@ pub fn service(group: &str, number: usize, ours: bool) -> Value {
     })
 }
 
+/// One whose address comes from the pool `bgp`.
+pub fn of_bgp(group: &str, number: usize) -> Value {
+    let mut service = service(group, number, true);
+    service["metadata"]["annotations"]["protocol.openelb.kubesphere.io/v1alpha1"] = json!("bgp");
+    service["metadata"]["annotations"]["eip.openelb.kubesphere.io/v1alpha2"] = json!("bgp");
+    service
+}
+
 /// The name of a Service of a group.
 pub fn name(group: &str, number: usize) -> String {
     format!("{group}-{number:05}")
@@ -62,10 +70,10 @@ pub fn on_all<T: Sync>(rest: &Rest, items: &[T], work: impl Fn(&Rest, &T) -> Res
     })
 }
 
-/// Creates this many Services of a group; returns when the last one is.
-pub fn create(rest: &Rest, group: &str, numbers: std::ops::Range<usize>, ours: bool) -> Result<()> {
+/// Creates so many Services; returns when the last one is.
+pub fn create(rest: &Rest, numbers: std::ops::Range<usize>, service: impl Fn(usize) -> Value + Sync) -> Result<()> {
     let numbers: Vec<usize> = numbers.collect();
-    on_all(rest, &numbers, |rest, number| rest.create(&service(group, *number, ours)).map(drop))
+    on_all(rest, &numbers, |rest, number| rest.create(&service(*number)).map(drop))
 }
 
 /// Deletes all Services of a group.

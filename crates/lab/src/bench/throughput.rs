@@ -21,9 +21,10 @@ pub fn measure(rig: &Rig, bare: &Rest, observer: &Observer, template: &Template,
     // well from fewer.
     let few = (count / 8).max(1);
     progress(&format!("creating {} Services", count + 2 * few));
-    services::create(rest, "g", 0..few, false)?;
-    services::create(rest, "h", 0..few, false)?;
-    services::create(rest, "b", 0..count, true)?;
+    for floor in ["g", "h"] {
+        services::create(rest, 0..few, |n| services::service(floor, n, false))?;
+    }
+    services::create(rest, 0..count, |n| services::of_bgp("b", n))?;
     let floor = |group: &str| {
         let start = Instant::now();
         let written = template.serve_all(bare, group)?;

@@ -1,6 +1,7 @@
 //! UDP that is told with its TTL and its interface.
 
 use crate::{index, ip, plug, tests};
+use engine::IfIndex;
 use net::{Arrival, Error, HopReceiver, HopSender, Poller, now};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -30,7 +31,7 @@ fn each_datagram_is_told_with_its_hops_its_interface_and_where_it_was_sent_to() 
     for own in ["192.0.2.1", "fd00::1"] {
         let own: IpAddr = own.parse().unwrap();
         let receiver = HopReceiver::bind(own.is_ipv6(), PORT, None).unwrap();
-        let sender = HopSender::bind(own, 50_000..=50_000, None, |ports| *ports.start()).unwrap();
+        let sender = HopSender::bind((own, IfIndex(0)), 50_000..=50_000, None, |ports| *ports.start()).unwrap();
         sender.send(b"control", SocketAddr::new(own, PORT)).unwrap();
         let (bytes, arrival) = receive(&receiver);
         assert_eq!(bytes, b"control");
@@ -65,7 +66,7 @@ fn a_source_port_that_is_taken_is_passed_over() {
     let own: IpAddr = "127.0.0.1".parse().unwrap();
     let mut ports = [50_000, 50_000, 50_001].into_iter();
     let mut draw = |_| ports.next().unwrap();
-    let _first = HopSender::bind(own, 50_000..=50_001, None, &mut draw).unwrap();
-    let _second = HopSender::bind(own, 50_000..=50_001, None, &mut draw).unwrap();
-    assert!(HopSender::bind(own, 50_000..=50_001, None, |_| 50_000).is_err());
+    let _first = HopSender::bind((own, IfIndex(0)), 50_000..=50_001, None, &mut draw).unwrap();
+    let _second = HopSender::bind((own, IfIndex(0)), 50_000..=50_001, None, &mut draw).unwrap();
+    assert!(HopSender::bind((own, IfIndex(0)), 50_000..=50_001, None, |_| 50_000).is_err());
 }

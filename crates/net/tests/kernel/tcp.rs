@@ -13,6 +13,7 @@ tests![
     a_port_that_is_taken_is_refused_and_its_holder_named,
     both_sides_with_the_same_password_connect,
     without_the_password_nothing_gets_through,
+    a_whole_network_has_one_password,
     a_password_can_be_taken_back,
     what_comes_from_farther_than_allowed_is_dropped,
     neighbours_with_full_ttl_get_through,
@@ -143,6 +144,10 @@ fn a_port_that_is_taken_is_refused_and_its_holder_named() {
     TcpListener::bind(SocketAddr::new("::".parse().unwrap(), at.port()), None).unwrap();
 }
 
+fn alone(at: SocketAddr) -> (IpAddr, u8) {
+    (at.ip(), if at.is_ipv4() { 32 } else { 128 })
+}
+
 fn with_password(password: &str) -> TcpOptions {
     TcpOptions { password: Some(password.into()), ..TcpOptions::default() }
 }
@@ -152,7 +157,7 @@ const MD5_DROPS: [&str; 3] = ["TCPMD5NotFound", "TCPMD5Unexpected", "TCPMD5Failu
 fn both_sides_with_the_same_password_connect() {
     for address in LOCAL {
         let (listener, at) = listen(address);
-        listener.set_password(at.ip(), Some(b"secret")).unwrap();
+        listener.set_password(alone(at), Some(b"secret")).unwrap();
         let mut ours = TcpConnection::connect(at, &with_password("secret")).unwrap();
         let mut theirs = accept(&listener);
         outcome(&ours).unwrap();
@@ -164,7 +169,7 @@ fn both_sides_with_the_same_password_connect() {
 fn without_the_password_nothing_gets_through() {
     for address in LOCAL {
         let (listener, at) = listen(address);
-        listener.set_password(at.ip(), Some(b"secret")).unwrap();
+        listener.set_password(alone(at), Some(b"secret")).unwrap();
         for options in [TcpOptions::default(), with_password("other")] {
             let before = MD5_DROPS.iter().map(|n| counter(n)).sum();
             let _attempt = TcpConnection::connect(at, &options).unwrap();
@@ -174,17 +179,34 @@ fn without_the_password_nothing_gets_through() {
     }
     let (listener, at) = listen("127.0.0.1");
     for bad in [&[0; 81][..], &[0; 70000]] {
-        let error = listener.set_password(at.ip(), Some(bad)).unwrap_err();
+        let error = listener.set_password(alone(at), Some(bad)).unwrap_err();
         assert!(error.to_string().contains("1 to 80 octets"), "{error}");
+    }
+}
+
+fn a_whole_network_has_one_password() {
+    for (address, network) in [("127.0.0.1", "127.0.0.0"), ("::1", "::")] {
+        let (listener, at) = listen(address);
+        let network = (network.parse().unwrap(), 8);
+        listener.set_password(network, Some(b"secret")).unwrap();
+        let ours = TcpConnection::connect(at, &with_password("secret")).unwrap();
+        accept(&listener);
+        outcome(&ours).unwrap();
+        let before = MD5_DROPS.iter().map(|n| counter(n)).sum();
+        let _attempt = TcpConnection::connect(at, &TcpOptions::default()).unwrap();
+        dropped(&MD5_DROPS, before);
+        listener.set_password(network, None).unwrap();
+        let _ours = TcpConnection::connect(at, &TcpOptions::default()).unwrap();
+        accept(&listener);
     }
 }
 
 fn a_password_can_be_taken_back() {
     let (listener, at) = listen("127.0.0.1");
-    listener.set_password(at.ip(), None).unwrap();
-    listener.set_password(at.ip(), Some(b"secret")).unwrap();
-    listener.set_password(at.ip(), Some(b"another")).unwrap();
-    listener.set_password(at.ip(), None).unwrap();
+    listener.set_password(alone(at), None).unwrap();
+    listener.set_password(alone(at), Some(b"secret")).unwrap();
+    listener.set_password(alone(at), Some(b"another")).unwrap();
+    listener.set_password(alone(at), None).unwrap();
     let _ours = TcpConnection::connect(at, &TcpOptions::default()).unwrap();
     accept(&listener);
 }

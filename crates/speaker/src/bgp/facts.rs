@@ -3,7 +3,7 @@
 use super::liveness::Liveness;
 use bgp::{Asn, Counters, RouterId, Routes, State, View};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -16,12 +16,27 @@ pub(crate) struct Facts {
     pub own: Option<(Asn, RouterId)>,
     /// What every router is to know.
     pub routes: Arc<Routes>,
-    /// The routers, by name.
+    /// The routers, by name; those of a network by [`member`].
     pub peers: BTreeMap<String, PeerFacts>,
+    /// BgpPeers whose router is not found yet, and why.
+    pub unfound: BTreeMap<String, String>,
     /// Where nobody can connect to, and why.
     pub deaf: BTreeMap<SocketAddr, String>,
     /// The thread ended, for this reason, although nobody asked it to.
     pub ended: Option<String>,
+}
+
+/// The name of a router that connected from the network that a BgpPeer names. No BgpPeer is called so.
+pub(crate) fn member(peer: &str, address: IpAddr) -> String {
+    format!("{peer}/{address}")
+}
+
+impl Facts {
+    /// What is said in the status of a BgpPeer: of a network's routers the first with a session stands for all.
+    pub(crate) fn of_peer(&self, name: &str) -> Option<&PeerFacts> {
+        let members = || self.peers.range(format!("{name}/")..format!("{name}0")).map(|(_, of)| of);
+        self.peers.get(name).or_else(|| members().find(|of| of.established())).or_else(|| members().next())
+    }
 }
 
 /// A router.

@@ -1,10 +1,10 @@
 //! What the thread that talks BGP is to do, made from the plan: plain values that can be compared.
 
 use api::bgp::Restart;
-use api::peer::{Bfd, Distance, Peer};
+use api::peer::{Bfd, Distance, NextHopMode, Peer, Place};
 use api::{Family as ApiFamily, RouteOptions};
 use bgp::policy::{Policy, To};
-use bgp::wire::Attributes;
+use bgp::wire::{Attributes, NextHop};
 use bgp::{
     Asn, Community, Config, ExtendedCommunity, Family, FamilyConfig, HoldTime, InvalidNumber, LargeCommunity, NextHops,
     Nlri, Path, Prefix, RestartConfig,
@@ -45,16 +45,27 @@ pub(crate) struct Intent {
     pub own: Option<(Asn, RouterId)>,
     /// Where to listen, and through which device only.
     pub listen: BTreeSet<(SocketAddr, Option<String>)>,
-    /// The routers, by name.
+    /// The routers whose addresses are written down, by name.
     pub peers: BTreeMap<String, Router>,
+    /// Those whose addresses are found, by the name of the BgpPeer that stands for them.
+    pub found: BTreeMap<String, (Finding, Router)>,
     /// All that is announced, to whomever.
     pub routes: Arc<Routes>,
+}
+
+/// How the addresses of routers are found.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Finding {
+    /// By its advertisements on this interface.
+    Interface(String),
+    /// They connect, from this network.
+    Range(Prefix),
 }
 
 /// A router, and how it is talked to.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Router {
-    /// Where it is.
+    /// Where it is. Of one that is to be found only the port counts.
     pub address: SocketAddr,
     /// How connections with it are.
     pub transport: TcpOptions,
@@ -89,70 +100,116 @@ impl Intent {
         };
         let mut intent = Intent { own: Some((asn, router_id)), ..Intent::default() };
         for (name, peer) in &speaks.peers {
-            match router(speaks, peer, asn, router_id) {
-                Ok(router) => drop(intent.peers.insert(name.clone(), router)),
-                Err(reason) => drop(refused.insert(name.clone(), reason)),
+            let finding = match &peer.place {
+                Place::Address(_) => None,
+                Place::Interface(name) => Some(Finding::Interface(name.clone())),
+                Place::Range { network, length } => {
+                    Some(Finding::Range(Prefix::new(*network, *length).unwrap_or_else(|| Prefix::host(*network))))
+                }
+            };
+            match (router(speaks, peer, asn, router_id), finding) {
+                (Ok(router), None) => drop(intent.peers.insert(name.clone(), router)),
+                (Ok(router), Some(finding)) => drop(intent.found.insert(name.clone(), (finding, router))),
+                (Err(reason), _) => drop(refused.insert(name.clone(), reason)),
             }
         }
-        if intent.peers.is_empty() {
+        if intent.routers().next().is_none() {
             return (Intent::default(), refused);
         }
         if let Some(port) = speaks.port {
             let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
             let addresses = if speaks.listen.is_empty() { &any[..] } else { &speaks.listen[..] };
-            for router in intent.peers.values() {
+            let places = intent.routers().flat_map(|router| {
                 let at = addresses.iter().filter(|a| a.is_ipv4() == router.address.is_ipv4());
-                let device = &router.transport.device;
-                intent.listen.extend(at.map(|a| (SocketAddr::new(*a, port), device.clone())));
-            }
+                at.map(|a| (SocketAddr::new(*a, port), router.transport.device.clone()))
+            });
+            intent.listen = places.collect();
         }
         intent.routes = Arc::new(routes(speaks, asn, None));
-        for (name, router) in &mut intent.peers {
-            let routes = routes(speaks, router.config.local_as, Some((name, router, filter)));
+        let all = intent.routes.clone();
+        for (name, router) in intent.routers_mut() {
+            let mode = speaks.peers.get(name).map(|p| p.next_hops).unwrap_or_default();
+            let routes = routes(speaks, router.config.local_as, Some((name, router, filter, mode)));
             // Most are told the same, and thousands of routes are kept once.
-            router.routes = if routes == *intent.routes { intent.routes.clone() } else { Arc::new(routes) };
+            router.routes = if routes == *all { all.clone() } else { Arc::new(routes) };
         }
         (intent, refused)
     }
 
+    /// Whether a BgpPeer of this name is talked to, or waited for.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.peers.contains_key(name) || self.found.contains_key(name)
+    }
+
+    fn routers(&self) -> impl Iterator<Item = &Router> {
+        self.peers.values().chain(self.found.values().map(|(_, router)| router))
+    }
+
+    fn routers_mut(&mut self) -> impl Iterator<Item = (&String, &mut Router)> {
+        self.peers.iter_mut().chain(self.found.iter_mut().map(|(name, (_, router))| (name, router)))
+    }
+
+    fn routes_of(&self, name: &str) -> Option<&Arc<Routes>> {
+        let found = || self.found.get(name).map(|(_, router)| router);
+        self.peers.get(name).or_else(found).map(|router| &router.routes)
+    }
+
     /// Keeps once what is as it was before: to compare it then costs nothing.
     pub(crate) fn share(&mut self, before: &Intent) {
-        let all =
-            self.peers.iter_mut().map(|(name, router)| (&mut router.routes, before.peers.get(name).map(|r| &r.routes)));
-        for (routes, before) in all.chain([(&mut self.routes, Some(&before.routes))]) {
+        let keep = |routes: &mut Arc<Routes>, before: Option<&Arc<Routes>>| {
             if let Some(before) = before.filter(|before| **before == *routes) {
                 *routes = before.clone();
             }
-        }
+        };
+        keep(&mut self.routes, Some(&before.routes));
+        self.routers_mut().for_each(|(name, router)| keep(&mut router.routes, before.routes_of(name)));
     }
 }
 
+/// All that tells paths apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Kind<'a> {
+    options: &'a Arc<RouteOptions>,
+    endpoints: Option<u32>,
+    /// Another node's address.
+    hop: Option<IpAddr>,
+}
+
 /// What a router is told by us as this AS, or all that is announced.
-fn routes(speaks: &Speaks, asn: Asn, to: Option<(&String, &Router, &Filter)>) -> Routes {
-    let mut prefixes: BTreeMap<Prefix, (&Arc<RouteOptions>, Option<u32>)> = BTreeMap::new();
-    for (ip, announced) in &speaks.addresses {
+fn routes(speaks: &Speaks, asn: Asn, to: Option<(&String, &Router, &Filter, NextHopMode)>) -> Routes {
+    let own = speaks.addresses.iter().map(|(ip, announced)| (ip, None, announced));
+    let told_all = to.is_some_and(|(.., mode)| mode == NextHopMode::OpenElb);
+    let of_others = speaks.of_others.iter().filter(|_| told_all);
+    let others = of_others.flat_map(|(ip, of)| of.iter().map(move |(hop, announced)| (ip, Some(*hop), announced)));
+    // By the next hop too, where that is another node.
+    let mut prefixes: BTreeMap<(Prefix, Option<IpAddr>), Kind<'_>> = BTreeMap::new();
+    for (ip, hop, announced) in own.chain(others) {
         let options = &announced.routes;
         if to.is_some_and(|(to, ..)| !options.peers.is_empty() && !options.peers.contains(to)) {
             continue;
         }
         let length = if ip.is_ipv4() { options.length_v4 } else { options.length_v6 };
         let prefix = Prefix::new(*ip, length).unwrap_or_else(|| Prefix::host(*ip));
-        let (_, endpoints) = prefixes.entry(prefix).or_insert((options, Some(0)));
+        let kind = prefixes.entry((prefix, hop)).or_insert(Kind { options, endpoints: Some(0), hop });
         // Where all nodes serve, none has a share.
-        *endpoints = endpoints.zip(announced.endpoints).map(|(a, b)| a.saturating_add(b));
+        kind.endpoints = kind.endpoints.zip(announced.endpoints).map(|(a, b)| a.saturating_add(b));
     }
-    let external = to.is_some_and(|(_, router, _)| router.config.peer_as != Some(asn));
+    let external = to.is_some_and(|(_, router, ..)| router.config.peer_as != Some(asn));
     // Made once for all prefixes of which the same is said, and kept once.
-    let mut paths: BTreeMap<(&Arc<RouteOptions>, Option<u32>), Arc<Path>> = BTreeMap::new();
+    let mut paths: BTreeMap<Kind<'_>, Arc<Path>> = BTreeMap::new();
     let mut exported: BTreeSet<Arc<Path>> = BTreeSet::new();
-    let routes = prefixes.into_iter().filter_map(|(prefix, (options, endpoints))| {
-        let path =
-            paths.entry((options, endpoints)).or_insert_with(|| Arc::new(path(options, endpoints, asn, external)));
+    let routes = prefixes.into_iter().filter_map(|((prefix, hop), kind)| {
+        let path = paths.entry(kind).or_insert_with(|| Arc::new(path(kind, asn, external)));
         let said = match to {
-            None | Some((_, _, Filter::Everything)) => path.clone(),
-            Some((_, _, Filter::Nothing)) => return None,
-            Some((_, router, Filter::By(policy))) => {
-                let to = To { neighbor: router.address.ip(), next_hops: speaks.next_hops };
+            None | Some((_, _, Filter::Everything, _)) => path.clone(),
+            Some((_, _, Filter::Nothing, _)) => return None,
+            Some((_, router, Filter::By(policy), _)) => {
+                let next_hops = match hop {
+                    None => speaks.next_hops,
+                    Some(IpAddr::V4(hop)) => (Some(hop), None),
+                    Some(IpAddr::V6(hop)) => (None, Some(hop)),
+                };
+                let to = To { neighbor: router.address.ip(), next_hops };
                 let said = policy.export(to, prefix, path)?;
                 exported.get(&said).cloned().unwrap_or_else(|| {
                     let said = Arc::new(said);
@@ -161,12 +218,21 @@ fn routes(speaks: &Speaks, asn: Asn, to: Option<(&String, &Router, &Filter)>) ->
                 })
             }
         };
-        Some((Nlri { prefix, path: PATH }, said))
+        // Ours is the first, which is all that a router takes that takes one.
+        let path = hop.map_or(PATH, |hop| plan::fnv1a(&hop.to_string()).max(PATH + 1));
+        Some((Nlri { prefix, path }, said))
     });
     routes.collect()
 }
 
-fn path(options: &RouteOptions, endpoints: Option<u32>, asn: Asn, external: bool) -> Path {
+fn next_hop(hop: IpAddr) -> NextHop {
+    match hop {
+        IpAddr::V4(hop) => NextHop::V4(hop),
+        IpAddr::V6(global) => NextHop::V6 { global, link_local: None },
+    }
+}
+
+fn path(Kind { options, endpoints, hop }: Kind<'_>, asn: Asn, external: bool) -> Path {
     let large = |(global, local_1, local_2): &(u32, u32, u32)| LargeCommunity {
         global: *global,
         local_1: *local_1,
@@ -187,7 +253,7 @@ fn path(options: &RouteOptions, endpoints: Option<u32>, asn: Asn, external: bool
     if external {
         attributes.as_path.prepend(asn, options.prepend.into());
     }
-    Path { attributes, next_hop: None }
+    Path { attributes, next_hop: hop.map(next_hop) }
 }
 
 fn router(speaks: &Speaks, peer: &Peer, own: Asn, router_id: RouterId) -> Result<Router, String> {
@@ -196,7 +262,7 @@ fn router(speaks: &Speaks, peer: &Peer, own: Asn, router_id: RouterId) -> Result
         Some(asn) => Asn::try_from(asn).map_err(number)?,
         None => own,
     };
-    let peer_as = Asn::try_from(peer.asn).map_err(number)?;
+    let peer_as = peer.asn.map(Asn::try_from).transpose().map_err(number)?;
     let restart = peer.graceful_restart.unwrap_or(speaks.graceful_restart);
     let mut families = BTreeMap::new();
     for (family, of) in peer.families.iter().filter(|(f, _)| speaks.families.contains(f)) {
@@ -216,26 +282,34 @@ fn router(speaks: &Speaks, peer: &Peer, own: Asn, router_id: RouterId) -> Result
         return Err("spec.families of BgpConf default leaves nothing of its afiSafis".to_owned());
     }
     let (ipv4, ipv6) = speaks.next_hops;
-    // Of the family of the session the connection's own address is used, which the router reaches for certain.
-    let next_hops = if peer.address.is_ipv4() {
-        NextHops { ipv6, ..NextHops::default() }
-    } else {
-        NextHops { ipv4, ..NextHops::default() }
+    // Of the family of the session the connection's own address is used, which the router reaches for certain. An
+    // unnumbered one reaches no other.
+    let next_hops = match &peer.place {
+        Place::Interface(_) => NextHops::default(),
+        place if place.is_ipv4() => NextHops { ipv6, ..NextHops::default() },
+        _ => NextHops { ipv4, ..NextHops::default() },
+    };
+    // A network stands for its routers, also in a policy's sets of neighbours.
+    let (address, passive) = match &peer.place {
+        Place::Address(address) => (*address, peer.passive),
+        Place::Range { network, .. } => (*network, true),
+        Place::Interface(_) => (Ipv6Addr::UNSPECIFIED.into(), peer.passive),
     };
     let hold_time = HoldTime::try_from(peer.hold_time).map_err(number)?;
     let config = Config {
         hold_time,
         keepalive: peer.keepalive,
         connect_retry: peer.connect_retry,
-        passive: peer.passive,
+        passive,
+        peer_as,
         families,
         graceful_restart: restart.map(|r| restart_config(r, peer.hold_time)),
         next_hops,
         advertisement_interval: peer.advertisement_interval,
-        ..Config::new(local_as, router_id, peer_as)
+        ..Config::new(local_as, router_id, local_as)
     };
     let ttl = match peer.distance {
-        Distance::Usual if peer_as == local_as => Ttl::System,
+        Distance::Usual if peer_as.is_none_or(|asn| asn == local_as) => Ttl::System,
         Distance::Usual => Ttl::Hops(1),
         Distance::Multihop(hops) => Ttl::Hops(hops),
         Distance::Security(hops) => Ttl::Near(hops),
@@ -243,7 +317,7 @@ fn router(speaks: &Speaks, peer: &Peer, own: Asn, router_id: RouterId) -> Result
     let password = peer.password.clone().map(String::into_bytes);
     let transport = TcpOptions { source: peer.source, device: peer.device.clone(), ttl, password };
     let bfd = peer.bfd.map(bfd_config).transpose()?;
-    let (address, routes) = (SocketAddr::new(peer.address, peer.port), Arc::default());
+    let (address, routes) = (SocketAddr::new(address, peer.port), Arc::default());
     Ok(Router { address, transport, config, routes, bfd, down: peer.admin_down })
 }
 

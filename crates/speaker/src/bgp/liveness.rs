@@ -32,8 +32,8 @@ pub(super) const FAREWELL: Duration = Duration::from_secs(3);
 /// Who is to be watched, and how.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Watched {
-    /// The router.
-    pub peer: IpAddr,
+    /// The router; the port does not count.
+    pub peer: SocketAddr,
     /// Our end of the BGP connection.
     pub local: IpAddr,
     /// Only through this device.
@@ -178,7 +178,7 @@ struct Running {
 }
 
 impl Running {
-    fn place(&self) -> (IpAddr, IpAddr, &Option<String>, u16) {
+    fn place(&self) -> (SocketAddr, IpAddr, &Option<String>, u16) {
         place(&self.watched)
     }
 }
@@ -187,8 +187,13 @@ fn port(config: &bfd::Config) -> u16 {
     if config.hops == bfd::Hops::Single { SINGLE_HOP_PORT } else { MULTI_HOP_PORT }
 }
 
-fn place(watched: &Watched) -> (IpAddr, IpAddr, &Option<String>, u16) {
+fn place(watched: &Watched) -> (SocketAddr, IpAddr, &Option<String>, u16) {
     (watched.peer, watched.local, &watched.device, port(&watched.config))
+}
+
+/// The link of a router that has a link-local address; 0 for others.
+fn link(peer: SocketAddr) -> IfIndex {
+    IfIndex(if let SocketAddr::V6(peer) = peer { peer.scope_id() } else { 0 })
 }
 
 impl Thread {
@@ -304,16 +309,18 @@ impl Thread {
             self.receivers.insert(port, (self.next_token, receiver));
             self.next_token += 1;
         }
+        let (peer, link) = (watched.peer.ip(), link(watched.peer));
         let path = match (watched.config.hops, &watched.device) {
+            (bfd::Hops::Single, None) if link != IfIndex(0) => Path::Single { interface: link, peer },
             (bfd::Hops::Single, None) => {
-                let interface = self.routes.to(watched.peer).map_err(|e| e.to_string())?;
-                Path::Single { interface, peer: watched.peer }
+                let interface = self.routes.to(peer).map_err(|e| e.to_string())?;
+                Path::Single { interface, peer }
             }
-            (bfd::Hops::Single, Some(_)) => Path::Single { interface: IfIndex(0), peer: watched.peer },
-            (bfd::Hops::Multi { .. }, _) => Path::Multi { local: watched.local, peer: watched.peer },
+            (bfd::Hops::Single, Some(_)) => Path::Single { interface: IfIndex(0), peer },
+            (bfd::Hops::Multi { .. }, _) => Path::Multi { local: watched.local, peer },
         };
-        let rng = &mut self.rng;
-        let sender = HopSender::bind(watched.local, SOURCE_PORTS, watched.device.as_deref(), |ports| rng.u16(ports));
+        let (rng, device) = (&mut self.rng, watched.device.as_deref());
+        let sender = HopSender::bind((watched.local, link), SOURCE_PORTS, device, |ports| rng.u16(ports));
         let sender = sender.map_err(text)?;
         let Some(discriminator) = self.table.insert(path, &mut self.rng) else {
             return Err("the session before is still being ended".to_owned());
@@ -347,7 +354,8 @@ impl Thread {
 
     fn effects(&mut self) {
         for running in self.sessions.values_mut() {
-            let to = SocketAddr::new(running.watched.peer, port(&running.watched.config));
+            let mut to = running.watched.peer;
+            to.set_port(port(&running.watched.config));
             let mut changed = false;
             while let Some(effect) = running.session.poll() {
                 if let Effect::Send { message } = effect {

@@ -257,7 +257,7 @@ impl Part {
         let facts = self.facts.borrow().clone();
         self.written.retain(|name, _| self.known.contains(name));
         for name in self.known.clone() {
-            let of = facts.peers.get(&name).filter(|_| self.sent.peers.contains_key(&name));
+            let of = facts.of_peer(&name).filter(|_| self.sent.has(&name));
             let wrong = status::wrong(Some(&name), &self.plan.notes, self.refused.get(&name));
             let said = Said { session: of.map(SessionSaid::of), wrong };
             if self.written.get(&name) == Some(&said) {
@@ -323,6 +323,9 @@ impl Part {
         found.extend(self.bad_policy.iter().map(|message| warning("BgpPolicyInvalid", message.clone())));
         found.extend(self.refused.iter().map(|(p, r)| warning("BgpPeerInvalid", format!("BgpPeer {p}: {r}"))));
         found.extend(facts.deaf.values().map(|why| warning("BgpPortTaken", why.clone())));
+        for (name, why) in &facts.unfound {
+            found.push(warning("BgpSessionDown", format!("no session with BgpPeer {name}: {why}")));
+        }
         for (name, peer) in facts.peers.iter().filter(|(_, p)| !p.established() && !p.down) {
             if let Some(why) = &peer.trouble {
                 let message = format!("no session with BgpPeer {name} ({}): {why}", peer.address);

@@ -331,3 +331,47 @@ async fn strangers_are_not_talked_to() {
     stranger.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     assert_eq!(std::io::Read::read(&mut stranger, &mut [0; 16]).unwrap(), 0, "closed without a word");
 }
+
+#[test]
+fn a_router_that_wants_all_next_hops_is_told_ours_first_and_others_are_not() {
+    let old = json!({"conf": {"peerAs": 65001, "neighborAddress": "10.0.0.2"}, "nextHopMode": "OpenELB"});
+    let mut speaks = speaks(json!({"as": 65000}), &[("old", old), ("usual", router("10.0.0.3", 65001))]);
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    let announced = speaks.addresses.values().next().unwrap().clone();
+    let others = ["10.0.0.8", "10.0.0.9"].map(|hop| (ip(hop), announced.clone()));
+    speaks.of_others = [(ip("10.9.0.1"), others.into()), (ip("10.9.0.2"), [(ip("10.0.0.9"), announced)].into())].into();
+    let intent = Intent::new(&speaks, &Filter::Everything).0;
+    let told: Vec<(String, u32, Option<String>)> = intent.peers["old"]
+        .routes
+        .iter()
+        .filter(|(n, _)| n.prefix.family() == Family::Ipv4)
+        .map(|(n, p)| (n.prefix.to_string(), n.path, p.next_hop.map(|hop| format!("{hop:?}"))))
+        .collect();
+    let hop = |hop: &str| Some(format!("V4({hop})"));
+    // The path identifiers are those of OpenELB (compat §5.4).
+    let mut wanted = vec![
+        ("10.9.0.1/32".to_owned(), 1, None),
+        ("10.9.0.1/32".to_owned(), plan::fnv1a("10.0.0.8"), hop("10.0.0.8")),
+        ("10.9.0.1/32".to_owned(), plan::fnv1a("10.0.0.9"), hop("10.0.0.9")),
+        ("10.9.0.2/32".to_owned(), plan::fnv1a("10.0.0.9"), hop("10.0.0.9")),
+    ];
+    wanted.sort();
+    assert_eq!(told, wanted);
+    assert_eq!(plan::fnv1a("192.168.0.2"), 4_170_314_614);
+    assert_eq!(intent.peers["usual"].routes, intent.routes);
+}
+
+#[test]
+fn routers_without_an_address_are_waited_for_on_their_interface_or_from_their_network() {
+    let unnumbered = json!({"conf": {"neighborInterface": "eth1"}});
+    let network = json!({"conf": {"neighborRange": "10.0.0.0/24", "peerAs": 65001, "authPassword": "s"}});
+    let speaks = speaks(json!({"as": 65000}), &[("cable", unnumbered), ("leaves", network)]);
+    let intent = Intent::new(&speaks, &Filter::Everything).0;
+    assert!(intent.peers.is_empty() && intent.has("cable") && intent.has("leaves") && !intent.has("leaves/10.0.0.1"));
+    let (cable, leaves) = (&intent.found["cable"].1, &intent.found["leaves"].1);
+    assert_eq!((cable.config.peer_as, cable.config.passive, cable.config.next_hops), (None, false, Default::default()));
+    assert_eq!(cable.config.families.len(), 2);
+    assert!(leaves.config.passive);
+    let listen: Vec<String> = intent.listen.iter().map(|(a, _)| a.to_string()).collect();
+    assert_eq!(listen, ["0.0.0.0:179", "[::]:179"]);
+}

@@ -98,5 +98,5 @@ fn watched(peer: &Peer, before: Option<&Watched>) -> Option<Watched> {
     let connected = peer.local.filter(|_| peer.session.state() == State::Established);
     let local = connected.or_else(|| before.map(|b| b.local))?;
     let device = peer.router.transport.device.clone();
-    Some(Watched { peer: peer.router.address.ip(), local, device, config })
+    Some(Watched { peer: peer.router.address, local, device, config })
 }

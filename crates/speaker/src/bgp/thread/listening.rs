@@ -1,6 +1,6 @@
 //! Routers that connect to this node.
 
-use super::{ACCEPTS, LISTEN_AGAIN, Place, Thread};
+use super::{ACCEPTS, LISTEN_AGAIN, Place, Thread, end_of};
 use bgp::Direction;
 use net::TcpListener;
 use std::collections::BTreeSet;
@@ -32,12 +32,11 @@ impl Thread {
                 }
             }
             let Some((_, listener)) = self.listeners.get(&place) else { continue };
-            for (name, router) in &self.intent.peers {
-                let ip = router.address.ip();
-                if ip.is_ipv4() != address.is_ipv4() || router.transport.device != *device {
+            for (name, network, transport) in self.networks(&self.intent) {
+                if network.0.is_ipv4() != address.is_ipv4() || transport.device != *device {
                     continue;
                 }
-                if let Err(error) = listener.set_password(ip, router.transport.password.as_deref()) {
+                if let Err(error) = listener.set_password(network, transport.password.as_deref()) {
                     tracing::warn!(peer = name, %error, "the password is not in force");
                 }
             }
@@ -54,7 +53,8 @@ impl Thread {
             };
             let device = place.1.clone();
             let from = tcp.peer();
-            let Some(name) = self.by_address.get(&from.ip()).cloned() else {
+            let known = self.by_address.get(&end_of(from)).cloned();
+            let Some(name) = known.or_else(|| self.take_in(from, &device)) else {
                 tracing::debug!(%from, "a connection of a stranger was closed: no BgpPeer has this address");
                 continue;
             };

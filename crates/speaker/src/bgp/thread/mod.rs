@@ -8,6 +8,7 @@
 //! ```
 
 mod bfd_news;
+mod finding;
 mod listening;
 
 use super::facts::{Facts, PeerFacts};
@@ -17,8 +18,9 @@ use crate::orders::Orders;
 use bfd_news::Bfd;
 use bgp::{ConnectionId, Direction, Effect, Input, Nlri, Path, Routes, Session, Stop};
 use engine::{Engine, Tick};
+use finding::Looking;
 use net::{Error, Poller, TcpConnection, TcpListener};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -55,6 +57,9 @@ pub(super) fn start(out: watch::Sender<Arc<Facts>>) -> Result<Orders<Command>, S
         intent: Intent::default(),
         peers: BTreeMap::new(),
         by_address: BTreeMap::new(),
+        found: BTreeMap::new(),
+        ended: Vec::new(),
+        discoveries: BTreeMap::new(),
         links: BTreeMap::new(),
         listeners: BTreeMap::new(),
         next_connection: FIRST_CONNECTION,
@@ -81,7 +86,13 @@ struct Thread {
     orders: Receiver<Command>,
     intent: Intent,
     peers: BTreeMap<String, Peer>,
-    by_address: BTreeMap<IpAddr, String>,
+    by_address: BTreeMap<(IpAddr, u32), String>,
+    /// The addresses that were found of routers that a BgpPeer stands for.
+    found: BTreeMap<String, BTreeSet<SocketAddr>>,
+    /// Routers of a network whose session or attempt is over.
+    ended: Vec<String>,
+    /// The links on which routers are looked for, by the name of the BgpPeer.
+    discoveries: BTreeMap<String, Looking>,
     links: BTreeMap<ConnectionId, Link>,
     listeners: BTreeMap<Place, (u64, TcpListener)>,
     next_connection: u64,
@@ -125,12 +136,13 @@ impl Thread {
         loop {
             self.report();
             let sessions = self.peers.values().filter_map(|p| p.session.deadline());
-            let own = [self.listen_again, self.leaves_at(), self.bfd.order_again];
+            let own = [self.listen_again, self.leaves_at(), self.bfd.order_again, self.looks_at()];
             let deadline = sessions.chain(own.into_iter().flatten()).min();
             for token in self.poller.wait(deadline)? {
                 match token {
                     Poller::WOKEN => self.bfd_news(),
                     FIRST_CONNECTION.. => self.ready(ConnectionId(token), &mut buffer),
+                    link if self.hears(link, &mut buffer) => {}
                     listener => self.accept(listener),
                 }
             }
@@ -154,6 +166,8 @@ impl Thread {
                 }
                 self.effects(&name);
             }
+            self.look(now);
+            self.forget_ended();
         }
     }
 
@@ -184,17 +198,30 @@ impl Thread {
 
     /// Only what is different is touched.
     fn apply(&mut self, new: Intent) {
-        let now = net::now();
         let old = std::mem::replace(&mut self.intent, new);
         self.facts.commands += 1;
         (self.facts.own, self.facts.routes) = (self.intent.own, self.intent.routes.clone());
+        let kept: BTreeSet<(IpAddr, u8)> = self.networks(&self.intent).map(|(_, network, _)| network).collect();
+        for (_, network, _) in self.networks(&old).filter(|(_, network, _)| !kept.contains(network)) {
+            let same = self.listeners.iter().filter(|((a, _), _)| a.is_ipv4() == network.0.is_ipv4());
+            // What stays would make a router without a password stumble that gets the address later.
+            same.for_each(|(_, (_, listener))| drop(listener.set_password(network, None)));
+        }
+        self.look_for(net::now());
+        self.reconcile();
+    }
+
+    /// Talks to the routers of the intent, and to those that were found, and to no others.
+    fn reconcile(&mut self) {
+        let now = net::now();
+        let routers = self.routers();
         let elsewhere = |name: &String, p: &Peer, wanted: &BTreeMap<String, Router>| {
             let place = |r: &Router| (r.address, r.transport.source, r.transport.device.clone());
             wanted.get(name).is_none_or(|r| place(r) != place(&p.router))
         };
         let gone: Vec<String> = {
             let all = self.peers.iter();
-            all.filter(|(name, p)| elsewhere(name, p, &self.intent.peers)).map(|(name, _)| name.clone()).collect()
+            all.filter(|(name, p)| elsewhere(name, p, &routers)).map(|(name, _)| name.clone()).collect()
         };
         for name in gone {
             self.tell(&name, Input::Stop(Stop::Deconfigured));
@@ -204,15 +231,10 @@ impl Thread {
             links.into_iter().for_each(|id| self.close(id));
             tracing::info!(peer = name, "the router is not talked to any more");
         }
-        self.by_address = self.intent.peers.iter().map(|(name, r)| (r.address.ip(), name.clone())).collect();
-        for ip in old.peers.values().map(|r| r.address.ip()).filter(|ip| !self.by_address.contains_key(ip)) {
-            let same = self.listeners.iter().filter(|((a, _), _)| a.is_ipv4() == ip.is_ipv4());
-            // What stays would make a router without a password stumble that gets the address later.
-            same.for_each(|(_, (_, listener))| drop(listener.set_password(ip, None)));
-        }
+        self.by_address = routers.iter().map(|(name, r)| (end_of(r.address), name.clone())).collect();
         self.listen();
         self.bfd.differs = true;
-        for (name, router) in self.intent.peers.clone() {
+        for (name, router) in routers {
             match self.peers.get_mut(&name) {
                 Some(_) => self.update(&name, router),
                 None => self.add(now, name, router),
@@ -429,11 +451,13 @@ impl Thread {
                 tracing::info!(peer = name, %asn, router_id = %id, hold_time = negotiated.hold_time.seconds(), "established");
             }
             Effect::Down(down) => {
+                self.ended.push(name.to_owned());
                 let why = down.to_string();
                 tracing::warn!(peer = name, why, "the session is down");
                 (peer.since, peer.trouble) = (SystemTime::now(), Some(why));
             }
             Effect::Failed(down) => {
+                self.ended.push(name.to_owned());
                 // Why no connection could be made is known better than the session knows it.
                 if down != bgp::Down::ConnectFailed {
                     let why = down.to_string();
@@ -489,6 +513,11 @@ impl Thread {
         self.facts.peers = self.peers.iter().map(facts).collect();
         self.out.send_replace(Arc::new(self.facts.clone()));
     }
+}
+
+/// An address, and of a link-local one the link.
+fn end_of(address: SocketAddr) -> (IpAddr, u32) {
+    (address.ip(), if let SocketAddr::V6(address) = address { address.scope_id() } else { 0 })
 }
 
 /// What is different between two sets of routes.
