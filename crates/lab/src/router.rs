@@ -71,6 +71,16 @@ impl Frr {
         serde_json::from_str(&text).with_context(|| format!("{command}: {text}"))
     }
 
+    /// The next hops of its paths to exactly this address.
+    pub fn next_hops(&self, address: IpAddr) -> Result<BTreeSet<IpAddr>> {
+        let (family, length) = if address.is_ipv4() { ("ipv4", 32) } else { ("ipv6", 128) };
+        let value = self.json(&format!("show bgp {family} unicast {address}/{length}"))?;
+        let hops = value["paths"].as_array().into_iter().flatten().flat_map(|p| p["nexthops"].as_array());
+        // Beside a global address IPv6 has the link-local one.
+        let used = hops.flatten().filter(|hop| hop["scope"] != "link-local");
+        Ok(used.filter_map(|hop| hop["ip"].as_str()?.parse().ok()).collect())
+    }
+
     /// Changes the running configuration, line by line.
     pub fn configure(&self, lines: &[&str]) -> Result<()> {
         let mut vtysh = Command::new("vtysh");
@@ -79,6 +89,11 @@ impl Frr {
             vtysh.args(["-c", line]);
         }
         self.host.output(vtysh).map(drop)
+    }
+
+    /// What bgpd has printed.
+    pub fn log(&self) -> String {
+        self.daemons.last().map(Process::log).unwrap_or_default()
     }
 
     /// Fails when a part of it has ended.
@@ -141,6 +156,20 @@ impl Bird {
         birdc.arg("-s").arg(&self.control).args(command.split_whitespace());
         self.host.output(birdc)
     }
+
+    /// The next hops of its paths to exactly this address.
+    pub fn next_hops(&self, address: IpAddr) -> Result<BTreeSet<IpAddr>> {
+        let length = if address.is_ipv4() { 32 } else { 128 };
+        // Asked for one network by name it answers with an error where there is no route.
+        let text = self.show(&format!("show route where net = {address}/{length} all"))?;
+        let lines = text.lines().filter_map(|line| line.trim().strip_prefix("BGP.next_hop: "));
+        Ok(lines.filter_map(|hops| hops.split_whitespace().next()?.parse().ok()).collect())
+    }
+
+    /// Ends it in good order.
+    pub fn stop(self) -> Result<()> {
+        self.process.stop()
+    }
 }
 
 /// GoBGP, which puts no routes into the kernel: that of Debian and FRR's zebra do not understand each other.
@@ -166,6 +195,11 @@ impl GoBgp {
     /// The daemon.
     pub fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Ends it in good order.
+    pub fn stop(self) -> Result<()> {
+        self.process.stop()
     }
 
     /// The next hops of its paths to this prefix.

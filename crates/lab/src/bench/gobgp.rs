@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Instant;
 
 use super::table::{Aim, Row, percentile};
-use super::{Rig, memory, progress};
-use crate::host::{Host, Lab};
+use super::{Rig, clock, memory, progress};
+use crate::host::{Host, Lab, Switch};
 use crate::oxelb::{self, Source};
 use crate::process::Process;
 use crate::router::{Bird, Frr, GoBgp};
@@ -52,23 +52,28 @@ impl Side<'_> {
         Ok((peer["state"] == "Established").then_some(count.try_into()?))
     }
 
-    /// Does it, and waits until the router has so many routes.
+    /// Does it, and waits until the router has so many routes: from the session, where there was none, or the order.
     fn until(&self, cost: &mut Cost, count: usize, order: impl FnOnce() -> Result<()>) -> Result<()> {
         let (cpu, wire, patience) = (memory::cpu(self.speaker)?, self.received()?, Instant::now() + secs(60));
-        let mut start = self.routes()?.is_some().then(Instant::now);
+        let (there, mut start) = (self.routes()?.is_some(), clock::now()?);
         order()?;
-        loop {
-            let found = self.routes()?;
-            if found == Some(count) {
-                break;
-            }
-            if found.is_some() {
-                start.get_or_insert_with(Instant::now);
-            }
+        let mut found = None;
+        while found != Some(count) {
             ensure!(Instant::now() < patience, "{} has {found:?} of {count} routes", self.peer);
-            thread::sleep(millis(5));
+            found = self.routes()?;
         }
-        cost.time.push(start.map_or(0.0, |start| start.elapsed().as_secs_f64() * 1e3));
+        let end = clock::now()?;
+        if !there {
+            let up = format!("neighbor {}(Unknown) in vrf default Up", self.peer);
+            let log = self.frr.log();
+            let line = log
+                .lines()
+                .rev()
+                .find(|line| line.contains(&up))
+                .context("FRR did not tell when the session came up")?;
+            start = clock::of(line).with_context(|| line.to_owned())?;
+        }
+        cost.time.push(clock::between(start, end).as_secs_f64() * 1e3);
         thread::sleep(millis(500));
         cost.cpu.push((memory::cpu(self.speaker)? - cpu).as_secs_f64() * 1e3);
         cost.wire.push((self.received()? - wire) as f64 / 1024.0);
@@ -95,7 +100,10 @@ pub fn routes(lab: &Lab, rig: &Rig, count: usize) -> Result<Vec<Row>> {
     let (router, rest) = (&rig.cluster.client, &rig.cluster.control.rest);
     let [ours, theirs] = [0, 1].map(|n| rig.cluster.nodes.get(n).context("no such node"));
     let (ours, theirs) = (ours?, theirs?);
-    let mut text = "router bgp 50001\n bgp router-id 192.168.0.100\n no bgp ebgp-requires-policy\n".to_owned();
+    let mut text =
+        "log timestamp precision 6\nrouter bgp 50001\n bgp router-id 192.168.0.100\n no bgp ebgp-requires-policy\n \
+         bgp log-neighbor-changes\n"
+            .to_owned();
     for address in [ours.address(), theirs.address()] {
         write!(text, " neighbor {address} remote-as 50000\n neighbor {address} timers connect 1\n")?;
     }
@@ -124,7 +132,11 @@ pub fn routes(lab: &Lab, rig: &Rig, count: usize) -> Result<Vec<Row>> {
         us.until(&mut up, count, || {
             rest.create(&json!({
                 "apiVersion": "network.kubesphere.io/v1alpha2", "kind": "BgpPeer", "metadata": {"name": "tor"},
-                "spec": {"conf": {"peerAs": 50001, "neighborAddress": "192.168.0.100"}},
+                "spec": {
+                    "conf": {"peerAs": 50001, "neighborAddress": "192.168.0.100"},
+                    // Without add-path, as the other side has it.
+                    "afiSafis": [{"config": {"enabled": true, "family": {"afi": "AFI_IP", "safi": "SAFI_UNICAST"}}}],
+                },
             }))
             .map(drop)
         })?;
@@ -135,10 +147,10 @@ pub fn routes(lab: &Lab, rig: &Rig, count: usize) -> Result<Vec<Row>> {
         rest.delete(PEER)?;
         us.down()?;
         ready(true)?;
-        memory::settled(&speaker)?;
+        memory::quiet(&speaker, secs(1))?;
 
         inject(&gobgp, &table, count)?;
-        memory::settled(gobgp.process())?;
+        memory::quiet(gobgp.process(), secs(1))?;
         them.until(&mut their_up, count, || gobgp.show("neighbor add 192.168.0.100 as 50001").map(drop))?;
         if round == 0 {
             resident[1] = memory::settled(gobgp.process())?;
@@ -169,32 +181,17 @@ pub fn routes(lab: &Lab, rig: &Rig, count: usize) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// All rows of many routers: each a session that BIRD opens, from a machine with as many addresses. BIRD could not tell
-/// by their source which of them a connection to it is for.
+/// All rows of many routers: each a BIRD on a host of its own.
 pub fn peers(lab: &Lab) -> Result<Vec<Row>> {
     progress(&format!("BGP: {PEERS} routers on one speaker, and on GoBGP"));
     let lan = lab.switch("lan")?;
-    let (router, ours, theirs) = (lab.host("router")?, lab.host("n1")?, lab.host("n2")?);
-    let addresses: Vec<Ipv4Addr> = (0..PEERS).map(|n| Ipv4Addr::new(10, 1, 1, n as u8 + 1)).collect();
-    let plugged: Vec<String> = addresses.iter().map(|a| format!("{a}/16")).collect();
-    lan.plug(&router, "eth0", &plugged.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let (ours, theirs) = (lab.host("n1")?, lab.host("n2")?);
     lan.plug(&ours, "eth0", &["10.1.0.1/16"])?;
     lan.plug(&theirs, "eth0", &["10.1.0.2/16"])?;
-
-    let mut config = "router id 10.1.1.1;\nprotocol device {}\n".to_owned();
-    for (n, address) in addresses.iter().enumerate() {
-        for neighbour in [1, 2] {
-            writeln!(
-                config,
-                "protocol bgp p{n}_{neighbour} {{ local {address} as 50001; neighbor 10.1.0.{neighbour} as 50000; \
-                 connect delay time 1; connect retry time 5; ipv4 {{ table t{n}_{neighbour}; import all; export none; }}; }}"
-            )?;
-        }
-    }
-    let tables: String = (0..PEERS).flat_map(|n| [1, 2].map(|of| format!("ipv4 table t{n}_{of};\n"))).collect();
+    let addresses: Vec<Ipv4Addr> = (0..PEERS).map(|n| Ipv4Addr::new(10, 1, 1, n as u8 + 1)).collect();
     let folder = lab.folder("objects")?;
     fs::write(folder.join("objects.yaml"), objects(&addresses))?;
-    let _bird = Bird::start(lab, &router, &format!("{tables}{config}"))?;
+    let _birds = addresses.iter().map(|address| bird(lab, &lan, *address)).collect::<Result<Vec<_>>>()?;
     let source = Source::Folder(folder);
     let speaker = ours.spawn("speaker", oxelb::speaker(&source, "n1", &lab.folder("state")?)?)?;
     speaker.until("all routers have a session", secs(120), || {
@@ -230,6 +227,20 @@ pub fn peers(lab: &Lab) -> Result<Vec<Row>> {
         Row::new(&format!("{PEERS} routers: resident"), us.0, "MiB").floor(them.0).note(&note),
         Row::new(&format!("{PEERS} routers: CPU at idle"), us.1, "ms a second").floor(them.1),
     ])
+}
+
+fn bird(lab: &Lab, lan: &Switch, address: Ipv4Addr) -> Result<Bird> {
+    let host = lab.host(&format!("r{}", address.octets()[3]))?;
+    lan.plug(&host, "eth0", &[&format!("{address}/16")])?;
+    let mut config = format!("router id {address};\nprotocol device {{}}\n");
+    for neighbour in ["10.1.0.1", "10.1.0.2"] {
+        writeln!(
+            config,
+            "protocol bgp {{ local as 50001; neighbor {neighbour} as 50000; connect delay time 1; connect retry time 5; \
+             ipv4 {{ import all; export none; }}; }}"
+        )?;
+    }
+    Bird::start(lab, &host, &config)
 }
 
 /// Memory when it is quiet, and then its CPU time for each second.

@@ -37,16 +37,24 @@ fn ticks(process: &Process) -> Result<u64> {
 
 /// Resident memory in MiB when the process has used next to no CPU for ten seconds; after a minute, what it then is.
 pub fn settled(process: &Process) -> Result<f64> {
+    quiet(process, secs(10))?;
+    status_mib(process, "VmRSS")
+}
+
+/// Waits until the process has used next to no CPU for so long, a minute at most.
+pub fn quiet(process: &Process, long: Duration) -> Result<()> {
     let end = Instant::now() + secs(60);
-    let mut quiet = 0;
+    let mut since = Instant::now();
     let mut before = ticks(process)?;
-    while quiet < 20 && Instant::now() < end {
+    while since.elapsed() < long && Instant::now() < end {
         thread::sleep(millis(500));
         let now = ticks(process)?;
-        quiet = if now - before <= 3 { quiet + 1 } else { 0 };
+        if now - before > 3 {
+            since = Instant::now();
+        }
         before = now;
     }
-    status_mib(process, "VmRSS")
+    Ok(())
 }
 
 /// The speaker that has the most, of three that know a thousand Services: `a` and `w` of those before, and `m`.

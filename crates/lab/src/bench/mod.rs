@@ -10,6 +10,7 @@
 
 mod arp;
 mod bgp;
+mod clock;
 pub mod failover;
 mod gobgp;
 mod latency;

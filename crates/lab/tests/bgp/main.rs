@@ -6,6 +6,7 @@
 mod bfd;
 #[path = "../common/mod.rs"]
 mod common;
+mod interop;
 mod places;
 mod routes;
 mod scene;
@@ -41,12 +42,15 @@ fn main() -> ExitCode {
         ("an_internal_session_over_ipv6_carries_both_families", internal),
         ("bfd_with_frr_takes_a_silent_path_down_at_once_and_no_edit_or_restart_does", bfd::bfd_with_frr),
         ("bfd_with_bird_takes_a_silent_path_down_at_once", bfd::bfd_with_bird),
+        ("with_frr_every_kind_of_session_comes_up_and_bears_what_may_happen", interop::frr),
+        ("with_bird_every_kind_of_session_comes_up_and_bears_what_may_happen", interop::bird),
+        ("with_gobgp_every_kind_of_session_comes_up_and_bears_what_may_happen", interop::gobgp),
         ("a_router_without_addresses_is_found_by_its_advertisements", places::unnumbered),
         ("routers_of_a_network_connect_by_themselves", places::of_a_network),
         ("with_next_hop_mode_openelb_one_session_tells_of_all_nodes", places::next_hops_of_others),
         ("a_port_that_is_taken_is_named_and_the_node_connects_by_itself", port_taken),
     ];
-    suite::some_at_once(2, tests)
+    suite::some_at_once(3, tests)
 }
 
 fn frr_spreads(lab: &Lab) -> Result<()> {
