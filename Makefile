@@ -37,6 +37,9 @@ bench-failover: ## How long nobody answers, for each kind of fault, beside keepa
 	@hack/build
 	@cargo run --quiet --release --package oxelb-lab --bin lab -- bench-failover --picture docs/src/failover.svg
 
+fuzz: ## What reads octets from the network, fed with damaged ones, three minutes
+	@hack/fuzz
+
 image: ## image/oxelb.tar, from scratch around the one binary
 	@hack/install-deps image
 	@hack/build
@@ -48,4 +51,4 @@ lint: ## Format, clippy, licences and duplicates
 crds: ## The CRDs in deploy/, made anew from the types
 	@cargo run --quiet --package oxelb-api --example crds
 
-.PHONY: help build demo demo-k8s test bench bench-failover image lint crds
+.PHONY: help build demo demo-k8s test bench bench-failover fuzz image lint crds

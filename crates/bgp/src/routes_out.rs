@@ -212,7 +212,7 @@ impl RoutesOut {
             if let Some(first) = self.withdrawals.first().copied() {
                 return Some(self.withdraw(codec, first.prefix.family()));
             }
-            let Some((family, path)) = self.groups.keys().next().cloned().filter(|_| announce) else { break };
+            let Some((family, path)) = self.next_group().filter(|_| announce) else { break };
             // Where nothing of a group can be said, there may be something to withdraw instead.
             if let Some(message) = self.announce(codec, export, family, &path) {
                 return Some(message);
@@ -221,8 +221,17 @@ impl RoutesOut {
         self.next_end()
     }
 
+    /// What is said before the beginning of its family would be forgotten at the end (RFC 7313 §4).
+    fn next_group(&self) -> Option<(Family, Arc<Path>)> {
+        let begins = |family: &Family| self.marks.get(family).is_some_and(|m| m.begin);
+        self.groups.keys().find(|(family, _)| !begins(family)).cloned()
+    }
+
+    /// One family after the other: FRR takes the beginning of a second one for a mistake.
     fn next_begin(&mut self) -> Option<Message> {
-        let (family, marks) = self.marks.iter_mut().find(|(_, m)| m.begin)?;
+        let under_way = self.marks.iter().find(|(_, m)| m.end).map(|(family, _)| *family);
+        let mut marks = self.marks.iter_mut();
+        let (family, marks) = marks.find(|(f, m)| m.begin && under_way.is_none_or(|other| other == **f))?;
         (marks.begin, marks.end) = (false, true);
         Some(Message::RouteRefresh { family: family.afi_safi(), refresh: Some(Refresh::Begin) })
     }

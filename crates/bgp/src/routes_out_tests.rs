@@ -172,6 +172,26 @@ fn many_prefixes_with_the_same_attributes_leave_in_full_messages() {
 }
 
 #[test]
+fn what_is_asked_for_again_comes_family_by_family_each_between_its_beginning_and_its_end() {
+    let (mut out, codec) = (RoutesOut::default(), codec(false));
+    let path = Arc::new(Path::default());
+    let all = ["10.0.0.0/8", "fd00::/16"].map(|p| (Nlri::of(p.parse().unwrap()), path.clone()));
+    out.set(all.into());
+    out.begin(limits(false));
+    while out.next_message(&codec, &export(), true).is_some() {}
+    Family::ALL.into_iter().for_each(|family| out.again(family, true));
+    let said: Vec<String> = std::iter::from_fn(|| out.next_message(&codec, &export(), true))
+        .map(|message| match message {
+            Message::RouteRefresh { family, refresh } => format!("{:?} {refresh:?}", family.family().unwrap()),
+            Message::Update(update) => format!("{:?}", update.coming().next().unwrap().prefix.family()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let of = |family: &str| [format!("{family} Some(Begin)"), family.to_owned(), format!("{family} Some(End)")];
+    assert_eq!(said, [of("Ipv4"), of("Ipv6")].concat());
+}
+
+#[test]
 fn one_change_of_many_is_one_small_message() {
     let mut out = RoutesOut::default();
     out.set(many(10_000, 1));

@@ -300,6 +300,18 @@ impl Scene {
         Ok(fs::write(file, text.replace(from, to))?)
     }
 
+    /// More objects, in a file of their own.
+    pub fn apply(&self, name: &str, text: &str) -> Result<()> {
+        let draft = self.folder.join(format!(".{name}"));
+        fs::write(&draft, text)?;
+        Ok(fs::rename(draft, self.folder.join(format!("{name}.yaml")))?)
+    }
+
+    /// What a node's speaker has printed.
+    pub fn log(&self, name: &str) -> Result<String> {
+        Ok(self.node(name)?.speaker.log())
+    }
+
     /// What the pool's status says.
     pub fn pool(&self) -> Result<String> {
         self.status("Eip.pool.yaml")

@@ -157,6 +157,11 @@ impl Bird {
         self.host.output(birdc)
     }
 
+    /// What it has printed.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
     /// The next hops of its paths to exactly this address.
     pub fn next_hops(&self, address: IpAddr) -> Result<BTreeSet<IpAddr>> {
         let length = if address.is_ipv4() { 32 } else { 128 };

@@ -28,9 +28,11 @@ const GATHER: Duration = Duration::from_millis(500);
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// After this time the start is over: what only it needed is let go, and everything else is locked.
 const STARTED: Duration = Duration::from_secs(10);
-/// Planning takes at most one part in so many of the time: the first of many changes is planned at once, the rest
-/// together, and a burst of Services leaves the processor to others.
+/// Planning takes at most one part in so many of the time, and a burst of Services leaves the processor to others.
 const PLANNING: u32 = 10;
+/// So much of that rest may be owed: the few changes that one new Service is (it appears, has an address, its endpoints
+/// are read) are each planned at once.
+const OWED: Duration = Duration::from_millis(400);
 /// How long an order waits for which the shell had no room.
 const BUSY: Duration = Duration::from_millis(100);
 /// How long a refused or lost write waits.
@@ -65,6 +67,7 @@ struct Agent {
     written: Option<api::SpeakerStatus>,
     /// When to plan what has come since the last time, and the earliest moment to plan again.
     plan_at: Option<Instant>,
+    /// When the rest after all planning so far is over.
     rested_at: Instant,
     save_at: Option<Instant>,
     write_at: Option<Instant>,
@@ -239,10 +242,10 @@ impl Agent {
         self.needs.send_if_modified(|known| (*known != needs).then(|| *known = needs).is_some());
         if self.synced {
             self.save_at.get_or_insert_with(|| Instant::now() + GATHER);
-            if self.rested_at <= Instant::now() {
+            if self.rested_at <= Instant::now() + OWED {
                 self.replan();
             } else {
-                self.plan_at = Some(self.rested_at);
+                self.plan_at = Some(self.rested_at - OWED);
             }
         }
     }
@@ -308,7 +311,8 @@ impl Agent {
         let start = Instant::now();
         self.plan_and_send();
         self.plan_at = None;
-        self.rested_at = Instant::now() + PLANNING * start.elapsed();
+        let now = Instant::now();
+        self.rested_at = self.rested_at.max(now) + PLANNING * (now - start);
     }
 
     fn plan_and_send(&mut self) {

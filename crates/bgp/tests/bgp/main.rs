@@ -3,6 +3,7 @@
 // Clippy allows these in tests, and does not see that the helpers of tests are tests.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod captured;
 mod messages;
 mod mutated;
 mod revised_errors;

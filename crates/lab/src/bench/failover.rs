@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::progress;
 use super::table::percentile;
+use super::{bfd, progress};
 use crate::census::Census;
 use crate::client;
 use crate::cluster::DEVICE;
@@ -152,14 +152,17 @@ struct Calm {
     lasted: Duration,
     outcome: Outcome,
     moves: usize,
+    /// How often BFD at its usual 3 x 300 ms took a router for dead.
+    flaps: u64,
 }
 
 impl Calm {
     fn line(&self) -> String {
         let (minutes, gap) = (self.lasted.as_secs_f64() / 60.0, self.outcome.gap.as_millis());
         format!(
-            "normal, all processors busy for {minutes:.0} min: moved {} times, longest without an answer {gap} ms\n",
-            self.moves
+            "normal, all processors busy for {minutes:.0} min: moved {} times, longest without an answer {gap} ms\n\
+             BFD at 3 x 300 ms on three nodes meanwhile: lost {} times\n",
+            self.moves, self.flaps
         )
     }
 }
@@ -168,8 +171,10 @@ fn starved(sandbox: &Sandbox, minutes: u64) -> Result<Calm> {
     progress(&format!("all processors busy for {minutes} minutes"));
     let lasted = secs(60 * minutes);
     let lab = Lab::new(sandbox, "faults.busy")?;
-    let (outcome, moves) = Scene::start(&lab, 3, "normal", true)?.starve(lasted)?;
-    Ok(Calm { lasted, outcome, moves })
+    let scene = Scene::start(&lab, 3, "normal", true)?;
+    let _bird = bfd::watched(&lab, &scene, 300)?;
+    let (outcome, moves) = scene.starve(lasted)?;
+    Ok(Calm { lasted, outcome, moves, flaps: bfd::lost(&scene)? })
 }
 
 /// How a master ends.
@@ -262,7 +267,7 @@ fn document(times: &BTreeMap<Key, Vec<Outcome>>, calm: &Calm) -> Value {
     json!({
         "bench": "oxelb-failover",
         "figures": times.iter().map(row).collect::<Vec<_>>(),
-        "busy": {"seconds": calm.lasted.as_secs(), "moves": calm.moves, "longestGapMs": calm.outcome.gap.as_millis() as u64},
+        "busy": {"seconds": calm.lasted.as_secs(), "moves": calm.moves, "longestGapMs": calm.outcome.gap.as_millis() as u64, "bfdLost": calm.flaps},
     })
 }
 
@@ -324,7 +329,7 @@ mod tests {
         let text = table(&times);
         assert!(text.contains("keepalived 1 s takes 7.0 times as long as normal"), "{text}");
         assert_eq!(picture(&times).matches("fill=\"#2a6f97\"").count(), 4, "500 and 510 ms share a bar");
-        let calm = Calm { lasted: secs(600), outcome: Outcome { gap: millis(30), doubled: 0 }, moves: 0 };
+        let calm = Calm { lasted: secs(600), outcome: Outcome { gap: millis(30), doubled: 0 }, moves: 0, flaps: 0 };
         assert_eq!(document(&times, &calm)["figures"].as_array().map(Vec::len), Some(3));
         assert!(calm.line().contains("busy for 10 min: moved 0 times, longest without an answer 30 ms"));
     }

@@ -64,12 +64,13 @@ impl Side<'_> {
         }
         let end = clock::now()?;
         if !there {
-            let up = format!("neighbor {}(Unknown) in vrf default Up", self.peer);
+            // In brackets is the name that the peer has said.
+            let up = format!("%ADJCHANGE: neighbor {}(", self.peer);
             let log = self.frr.log();
             let line = log
                 .lines()
                 .rev()
-                .find(|line| line.contains(&up))
+                .find(|line| line.contains(&up) && line.ends_with(" Up"))
                 .context("FRR did not tell when the session came up")?;
             start = clock::of(line).with_context(|| line.to_owned())?;
         }

@@ -9,6 +9,7 @@
 //! Figures are told and compared with their aims, never asserted; only what could not be measured is a failure.
 
 mod arp;
+mod bfd;
 mod bgp;
 mod clock;
 pub mod failover;
@@ -169,6 +170,7 @@ pub fn run(sandbox: &Sandbox, options: Options) -> Result<()> {
     }
     let many = || gobgp::peers(&Lab::new(sandbox, "peers")?);
     told.add("many routers", many());
+    told.add("BFD", bfd::rows(sandbox));
     told.add("vip", vip::rows(sandbox));
     told.add("allocation", allocation());
     told.add("heartbeats", heartbeats());

@@ -134,6 +134,20 @@ fn external(scene: &Scene, which: Which) -> Result<()> {
         let line = text.lines().find(|line| line.starts_with(metric)).with_context(|| text.clone())?;
         Ok(line.rsplit(' ').next().unwrap_or_default().parse()?)
     };
+    // All is asked for again, of both families at once; FRR says where that is not as it should be.
+    if let Daemon::Frr(frr) = &daemon {
+        let asked = || frr.json("show bgp neighbors 192.168.0.2").map(|n| n["192.168.0.2"]["messageStats"].clone());
+        let before = asked()?["routeRefreshRecv"].as_u64().context("no count")?;
+        for family in ["ipv4", "ipv6"] {
+            frr.show(&format!("clear bgp {family} unicast * soft in"))?;
+        }
+        until("both families came again", secs(20), || {
+            let now = asked()?;
+            ensure!(now["routeRefreshRecv"].as_u64() == Some(before + 4), "{now}");
+            Ok(())
+        })?;
+        ensure!(!frr.log().contains("whereas"), "{}", frr.log());
+    }
     let lost = established("oxelb_bgp_sessions_lost")?;
     daemon.reset(scene)?;
     until("the session was reset", secs(20), || {
