@@ -251,11 +251,16 @@ pub fn check_bgp_peer(new: &BgpPeer, old: Option<&BgpPeer>) -> Result<(), Vec<Re
         ("transmitInterval", bfd.transmit_interval, 10..=60_000),
         ("detectMultiplier", bfd.detect_multiplier, 1..=255),
         ("minimumTTL", bfd.minimum_ttl, 1..=255),
+        ("keyId", bfd.key_id, 0..=255),
     ] {
         if let Some(value) = value.filter(|v| !range.contains(v)) {
             let (least, most) = range.into_inner();
             found.push(&format!("spec.bfd.{name}"), format!("{value} is not from {least} to {most}"));
         }
+    }
+    const METHODS: [&str; 3] = ["Password", "KeyedSHA1", "MeticulousKeyedSHA1"];
+    if let Some(method) = given(&bfd.authentication).filter(|m| !METHODS.contains(&m.as_str())) {
+        found.push("spec.bfd.authentication", format!("{method:?} is not one of {}", METHODS.join(", ")));
     }
     let source = spec.transport.as_ref().and_then(|t| given(&t.local_address));
     if let Some(address) = source.filter(|a| a.parse::<IpAddr>().is_err()) {

@@ -77,6 +77,13 @@ pub struct Bfd {
     /// sends with 64.
     #[serde(default, rename = "minimumTTL", skip_serializing_if = "Option::is_none")]
     pub minimum_ttl: Option<i64>,
+    /// How packets are authenticated: Password, KeyedSHA1 or MeticulousKeyedSHA1 (RFC 5880); not when empty. The key, up to
+    /// 20 octets, is in the Secret bgp-passwords under the BgpPeer's name and `.bfd`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<String>,
+    /// The number of the key, 0 to 255; 1 when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<i64>,
 }
 
 /// Who a router is.

@@ -57,6 +57,8 @@ pub const CONTROLLER_LEASE: &str = "openelb-controller";
 
 /// The Secret with passwords of BGP sessions, each under the name of its BgpPeer.
 pub const BGP_PASSWORDS: &str = "bgp-passwords";
+/// What follows the name of a BgpPeer there for its key of BFD.
+pub const BFD_KEY: &str = ".bfd";
 
 /// The key of a ConfigMap that has a policy for BGP (compat §5.6).
 pub const POLICY_FILE: &str = "gobgp.conf";

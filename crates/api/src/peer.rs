@@ -101,8 +101,19 @@ pub enum Distance {
     Security(u8),
 }
 
-/// BFD with a router (RFC 5880).
+/// How BFD packets are authenticated (RFC 5880 §6.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BfdAuthentication {
+    /// In clear.
+    Password,
+    /// By a digest; packets may be replayed for as long as nothing changes.
+    KeyedSha1,
+    /// By a digest that no packet has in common with another.
+    MeticulousKeyedSha1,
+}
+
+/// BFD with a router (RFC 5880).
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bfd {
     /// What we would like between two of our packets, 10 ms to a minute.
     pub transmit: Duration,
@@ -112,6 +123,10 @@ pub struct Bfd {
     pub multiplier: NonZeroU8,
     /// The least TTL of the packets of a router that is behind others (RFC 5883); `None` for a neighbour (RFC 5881).
     pub multihop: Option<u8>,
+    /// How packets are authenticated, and the number of the key.
+    pub authentication: Option<(BfdAuthentication, u8)>,
+    /// The key, which is not in the object.
+    pub key: Option<String>,
 }
 
 /// What is agreed upon for one family.
@@ -288,6 +303,12 @@ fn bfd(given: &crate::bgp_peer::Bfd, distance: Distance) -> Bfd {
         Distance::Usual => 1,
         Distance::Multihop(hops) | Distance::Security(hops) => hops,
     };
+    let method = match given.authentication.as_deref() {
+        Some("Password") => Some(BfdAuthentication::Password),
+        Some("KeyedSHA1") => Some(BfdAuthentication::KeyedSha1),
+        Some("MeticulousKeyedSHA1") => Some(BfdAuthentication::MeticulousKeyedSha1),
+        _ => None,
+    };
     let behind = given.multihop.unwrap_or(hops > 1);
     // The router sends with 255, as we do. How far it is, only ebgpMultihop or ttlSecurity can say.
     let least = if hops > 1 { 255 - (hops - 1) } else { 1 };
@@ -296,6 +317,8 @@ fn bfd(given: &crate::bgp_peer::Bfd, distance: Distance) -> Bfd {
         receive: millis(given.receive_interval),
         multiplier: octet(given.detect_multiplier).unwrap_or(NonZeroU8::MIN.saturating_add(2)),
         multihop: behind.then(|| octet(given.minimum_ttl).map_or(least, NonZeroU8::get)),
+        authentication: method.map(|method| (method, given.key_id.and_then(|id| id.try_into().ok()).unwrap_or(1))),
+        key: None,
     }
 }
 
@@ -504,7 +527,13 @@ mod tests {
         ] {
             assert_eq!(bfd(more.clone()).unwrap().unwrap().multihop, multihop, "{more}");
         }
-        for (field, value) in [("transmitInterval", 9), ("receiveInterval", 60_001), ("detectMultiplier", 0)] {
+        let signed = bfd(json!({"bfd": {"authentication": "KeyedSHA1", "keyId": 7}})).unwrap().unwrap();
+        assert_eq!(signed.authentication, Some((BfdAuthentication::KeyedSha1, 7)));
+        let error = bfd(json!({"bfd": {"authentication": "KeyedMD5"}})).unwrap_err();
+        assert!(error.contains("spec.bfd.authentication: \"KeyedMD5\" is not one of"), "{error}");
+        for (field, value) in
+            [("transmitInterval", 9), ("receiveInterval", 60_001), ("detectMultiplier", 0), ("keyId", 256)]
+        {
             let error = bfd(json!({"bfd": {field: value}})).unwrap_err();
             assert!(error.contains(&format!("spec.bfd.{field}: {value} is not from")), "{error}");
         }

@@ -112,10 +112,18 @@ fn bgp_peer(schema: &mut Value) {
         ("transmitInterval", 10, 60_000),
         ("detectMultiplier", 1, 255),
         ("minimumTTL", 1, 255),
+        ("keyId", 0, 255),
     ] {
         limit(schema, &format!("spec/bfd/{field}"), "minimum", least);
         limit(schema, &format!("spec/bfd/{field}"), "maximum", highest);
     }
+    limit(schema, "spec/bfd/authentication", "maxLength", 32);
+    rule(
+        schema,
+        "spec/bfd/authentication",
+        "self in ['', 'Password', 'KeyedSHA1', 'MeticulousKeyedSHA1']",
+        "must be one of Password, KeyedSHA1, MeticulousKeyedSHA1",
+    );
     for field in ["connectRetry", "holdTime", "keepaliveInterval", "minimumAdvertisementInterval"] {
         let field = format!("spec/timers/config/{field}");
         limit(schema, &field, "maxLength", 10);

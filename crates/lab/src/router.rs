@@ -30,7 +30,8 @@ impl Frr {
         for (daemon, config) in configs {
             fs::write(dir.join(format!("{daemon}.conf")), config)?;
             let mut command = frr(&dir, daemon);
-            if daemon == "bfdd" {
+            // Newer ones take no such option.
+            if daemon == "bfdd" && tree().is_none() {
                 command.arg("--bfdctl").arg(dir.join("bfdd.sock"));
             }
             let process = host.spawn(daemon, command)?;
@@ -60,7 +61,7 @@ impl Frr {
     /// What a command of vtysh prints.
     pub fn show(&self, command: &str) -> Result<String> {
         self.check()?;
-        let mut vtysh = Command::new("vtysh");
+        let mut vtysh = program("vtysh");
         vtysh.arg("--vty_socket").arg(&self.dir).args(["-c", command]);
         self.host.output(vtysh)
     }
@@ -83,7 +84,7 @@ impl Frr {
 
     /// Changes the running configuration, line by line.
     pub fn configure(&self, lines: &[&str]) -> Result<()> {
-        let mut vtysh = Command::new("vtysh");
+        let mut vtysh = program("vtysh");
         vtysh.arg("--vty_socket").arg(&self.dir).args(["-c", "configure terminal"]);
         for line in lines {
             vtysh.args(["-c", line]);
@@ -102,15 +103,38 @@ impl Frr {
     }
 }
 
+/// Where newer routers than this machine's are, if they are to be used: hack/newer-routers.
+fn tree() -> Option<PathBuf> {
+    std::env::var_os("OXELB_ROUTERS").map(PathBuf::from)
+}
+
+fn program(name: &str) -> Command {
+    let Some(tree) = tree() else { return Command::new(name) };
+    let mut command = Command::new("chroot");
+    command.arg(tree).arg(name);
+    command
+}
+
 /// A folder whose path is short enough for a socket: 107 octets.
 fn folder(lab: &Lab, host: &Host, name: &str) -> Result<PathBuf> {
-    let path = lab.sandbox.dir.join(format!("{name}.{}", host.netns()));
+    let dir = &lab.sandbox.dir;
+    let path = dir.join(format!("{name}.{}", host.netns()));
     fs::create_dir_all(&path)?;
+    if let Some(tree) = tree() {
+        // Those in the tree see it under the same name.
+        let inside = tree.join(dir.strip_prefix("/")?);
+        let mounts = [("/proc", tree.join("proc")), ("/dev", tree.join("dev")), (&dir.to_string_lossy(), inside)];
+        for (from, to) in mounts {
+            fs::create_dir_all(&to)?;
+            let to = to.display();
+            host.run(&format!("mountpoint -q {to} || mount --bind {from} {to}"))?;
+        }
+    }
     Ok(path)
 }
 
 fn frr(dir: &std::path::Path, daemon: &str) -> Command {
-    let mut command = Command::new(format!("{FRR}/{daemon}"));
+    let mut command = program(&format!("{FRR}/{daemon}"));
     command.arg("-f").arg(dir.join(format!("{daemon}.conf"))).arg("-i").arg(dir.join(format!("{daemon}.pid")));
     command.arg("--vty_socket").arg(dir).arg("-z").arg(dir.join("zserv.api"));
     command.args(["-A", "127.0.0.1", "-P", "0", "--log", "stdout"]);
@@ -141,7 +165,7 @@ impl Bird {
         let dir = folder(lab, host, "bird")?;
         let (path, control) = (dir.join("bird.conf"), dir.join("bird.ctl"));
         fs::write(&path, config)?;
-        let mut command = Command::new("bird");
+        let mut command = program("bird");
         command.args(["-f", "-c"]).arg(&path).arg("-s").arg(&control).arg("-P").arg(dir.join("bird.pid"));
         let process = host.spawn("bird", command)?;
         let bird = Bird { host: host.clone(), control, process };
@@ -152,7 +176,7 @@ impl Bird {
     /// What a command of birdc prints.
     pub fn show(&self, command: &str) -> Result<String> {
         self.process.check()?;
-        let mut birdc = Command::new("birdc");
+        let mut birdc = program("birdc");
         birdc.arg("-s").arg(&self.control).args(command.split_whitespace());
         self.host.output(birdc)
     }
@@ -189,7 +213,7 @@ impl GoBgp {
     pub fn start(lab: &Lab, host: &Host, config: &str) -> Result<GoBgp> {
         let path = folder(lab, host, "gobgp")?.join("gobgpd.toml");
         fs::write(&path, config)?;
-        let mut command = Command::new("gobgpd");
+        let mut command = program("gobgpd");
         command.arg("-f").arg(&path).args(["--api-hosts", "127.0.0.1:50051", "--pprof-disable"]);
         let process = host.spawn("gobgpd", command)?;
         let gobgp = GoBgp { host: host.clone(), process };
@@ -223,7 +247,7 @@ impl GoBgp {
     /// What a command of gobgp prints.
     pub fn show(&self, command: &str) -> Result<String> {
         self.process.check()?;
-        let mut gobgp = Command::new("gobgp");
+        let mut gobgp = program("gobgp");
         gobgp.args(command.split_whitespace());
         self.host.output(gobgp)
     }

@@ -112,6 +112,11 @@ pub enum BgpNote {
         /// The BgpPeer.
         peer: String,
     },
+    /// The Secret with passwords has no key for BFD that is to be authenticated.
+    BfdKey {
+        /// The BgpPeer.
+        peer: String,
+    },
     /// Fields that mean nothing.
     Ignored {
         /// The BgpPeer; `None` for the BgpConf.
@@ -221,6 +226,13 @@ fn peers(world: &World, node: &Node, notes: &mut BTreeSet<BgpNote>) -> BTreeMap<
             }
             None => {}
         }
+        if let Some(bfd) = peer.bfd.as_mut().filter(|b| b.authentication.is_some()) {
+            bfd.key = world.password(&format!("{}{}", peer.name, keys::BFD_KEY)).cloned();
+            if bfd.key.is_none() {
+                notes.insert(BgpNote::BfdKey { peer: peer.name.clone() });
+                continue;
+            }
+        }
         peers.insert(peer.name.clone(), peer);
     }
     peers
@@ -270,7 +282,7 @@ impl BgpNote {
             BgpNote::SharedRouterId { .. } => "SharedRouterId",
             BgpNote::DerivedRouterId { .. } => "DerivedRouterId",
             BgpNote::NoPolicy { .. } => "NoBgpPolicy",
-            BgpNote::Password { .. } => "BgpPasswordInvalid",
+            BgpNote::Password { .. } | BgpNote::BfdKey { .. } => "BgpPasswordInvalid",
             BgpNote::Ignored { .. } => "FieldsIgnored",
         }
     }
@@ -316,6 +328,12 @@ impl fmt::Display for BgpNote {
                 f,
                 "the password of BgpPeer {peer} in the Secret {} is empty or longer than 80 octets: the router is not talked to",
                 keys::BGP_PASSWORDS
+            ),
+            BgpNote::BfdKey { peer } => write!(
+                f,
+                "BFD of BgpPeer {peer} is to be authenticated, and the Secret {} has no key {peer}{}: the router is not talked to",
+                keys::BGP_PASSWORDS,
+                keys::BFD_KEY
             ),
             BgpNote::Ignored { peer, fields } => {
                 match peer {

@@ -155,6 +155,15 @@ impl Object {
         metadata.finalizers.iter().flatten().any(|f| f == ours)
     }
 
+    /// Whether a BgpConf or a BgpPeer is deleted, and kept only by a finalizer of OpenELB: it says nothing any more.
+    pub fn being_deleted(&self) -> bool {
+        match self {
+            Object::BgpConf(conf) => conf.metadata.deletion_timestamp.is_some(),
+            Object::BgpPeer(peer) => peer.metadata.deletion_timestamp.is_some(),
+            _ => false,
+        }
+    }
+
     /// Which object this is.
     pub fn reference(&self) -> ObjectRef {
         match self {

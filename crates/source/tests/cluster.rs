@@ -448,7 +448,9 @@ async fn each_node_writes_and_takes_back_its_own_entry_of_bgp(server: &mut Serve
     let finalizers = json!({"metadata": {"finalizers": ["finalizer.lb.kubesphere.io/v1alpha1"]}});
     peers.patch("tor", &PatchParams::default(), &Patch::Merge(finalizers)).await.unwrap();
     peers.delete("tor", &DeleteParams::default()).await.unwrap();
-    told.until("the end of the BgpPeer", |told| !told.objects.contains_key(&peer)).await;
+    told.until("the end of the BgpPeer", |told| told.objects.get(&peer).is_some_and(Object::being_deleted)).await;
+    store.write(Write::Finalizer { of: peer.clone() }).await.unwrap();
+    told.until("that it is gone", |told| !told.objects.contains_key(&peer)).await;
     store.write(Write::BgpPeerStatus { peer: "none".into(), node: "n1".into(), status: None }).await.unwrap_err();
 }
 

@@ -526,6 +526,7 @@ fn apply(world: &mut World, object: &Object) {
         Object::Service(service) => world.set_service(service.clone()),
         Object::Node(node) => world.set_node(node.clone()),
         Object::Slice(slice) => world.set_slice(slice.clone()),
+        Object::BgpConf(_) | Object::BgpPeer(_) if object.being_deleted() => delete(world, &object.reference()),
         Object::BgpConf(conf) => world.set_bgp(conf.as_ref().try_into()),
         Object::BgpPeer(peer) => {
             world.set_peer(peer.metadata.name.as_deref().unwrap_or_default(), peer.as_ref().try_into());

@@ -100,6 +100,14 @@ pub fn take_over(lab: &Lab) -> Result<()> {
         let status = json!({"status": {"loadBalancer": {"ingress": [{"ip": ip}]}}});
         rest.patch(&format!("{}/status", service_path(name)), &status)?;
     }
+    // This one was deleted while nobody was there to take its finalizer off (D15).
+    let group = "network.kubesphere.io/v1alpha2";
+    world.control.rest.create(&json!({
+        "apiVersion": group, "kind": "BgpPeer",
+        "metadata": {"name": "old", "finalizers": ["finalizer.lb.kubesphere.io/v1alpha1"]},
+        "spec": {"conf": {"peerAs": 1, "neighborAddress": "192.0.2.1"}},
+    }))?;
+    world.control.rest.delete(&format!("/apis/{group}/bgppeers/old"))?;
     // OpenELB let this one leak: the annotations are gone, the finalizer is not (D6).
     rest.create(&json!({
         "apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"port": 80}]},
@@ -112,6 +120,10 @@ pub fn take_over(lab: &Lab) -> Result<()> {
     ensure!(world.address("new")? == "10.0.0.0");
     until("the stuck Service is gone", LONG, || {
         ensure!(world.get("stuck").is_err(), "it is still there");
+        Ok(())
+    })?;
+    until("the deleted BgpPeer is gone", LONG, || {
+        ensure!(world.control.rest.get(&format!("/apis/{group}/bgppeers/old")).is_err(), "it is still there");
         Ok(())
     })?;
     for (name, ip) in [("a", "10.0.0.77"), ("b", "10.0.0.78"), ("c", "10.0.0.78")] {

@@ -114,6 +114,38 @@ pub fn bfd_with_bird(lab: &Lab) -> Result<()> {
     up()
 }
 
+/// BIRD takes packets of BFD only with a digest; without the key, or with another, nothing comes up.
+pub fn authenticated(lab: &Lab) -> Result<()> {
+    let scene = Scene::new(lab)?;
+    let bfd = "protocol bfd {\n    interface \"eth0\" { min rx interval 100 ms; min tx interval 100 ms; multiplier 3; \
+        authentication meticulous keyed sha1; password \"k3y\" { id 7; }; };\n}\n";
+    let bird = Bird::start(&scene.lab, &scene.router, &bird_config(&scene, bfd, "bfd on; error wait time 1, 2;"))?;
+    let signed =
+        BFD.replace("detectMultiplier: 3", "detectMultiplier: 3, authentication: MeticulousKeyedSHA1, keyId: 7");
+    let secret = |key: &str| {
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: bgp-passwords, namespace: openelb-system}}\nstringData: {{{key}}}\n"
+        )
+    };
+    scene.apply("conf", &conf(""))?;
+    scene.apply("peer", &peer("tor", ROUTER, &signed))?;
+    scene.said("Speaker", "n2", &["BgpPasswordInvalid", "no key tor.bfd"])?;
+    scene.hops(&[])?;
+    scene.apply("passwords", &secret("tor.bfd: other"))?;
+    scene.hops(&[0, 1, 2])?;
+    scene.said("Speaker", "n2", &["BfdDown"])?;
+    scene.apply("passwords", &secret("tor.bfd: k3y"))?;
+    until("three sessions of BFD are up", secs(20), || {
+        let said = bird.show("show bfd sessions")?;
+        ensure!(said.matches(" Up ").count() == 3, "{said}");
+        Ok(())
+    })
+    .with_context(|| scene.logs())?;
+    let took = cut(&scene, 1)?;
+    ensure!(took < secs(3), "{took:?}");
+    Ok(())
+}
+
 /// The client's host is the router that speaks BGP; what is in between only forwards.
 pub fn behind_a_router(lab: &Lab) -> Result<()> {
     let scene = Scene::new(lab)?;

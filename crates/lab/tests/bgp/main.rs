@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         ("a_router_without_addresses_is_found_by_its_advertisements", places::unnumbered),
         ("routers_of_a_network_connect_by_themselves", places::of_a_network),
         ("with_next_hop_mode_openelb_one_session_tells_of_all_nodes", places::next_hops_of_others),
+        ("bfd_with_bird_is_authenticated_where_a_key_is_given", bfd::authenticated),
         ("a_port_that_is_taken_is_named_and_the_node_connects_by_itself", port_taken),
     ];
     suite::some_at_once(3, tests)

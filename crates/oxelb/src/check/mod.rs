@@ -113,7 +113,9 @@ fn object<'a>(node: Node, file: &'a str, objects: &mut Vec<Found<'a>>, report: &
     }
     let ours = version.starts_with("network.kubesphere.io/");
     let known = KINDS.iter().find(|(k, _)| *k == kind);
+    let has_policy = (kind, version) == ("ConfigMap", "v1") && policy(&node).is_some();
     match known {
+        None if has_policy => {}
         Some((_, wanted)) if *wanted == version || (ours && version == "network.kubesphere.io/v1alpha1") => {}
         Some((_, wanted)) if ours || kind != "Service" => {
             error(node.place_of("apiVersion"), format!("apiVersion: {version} has no {kind}; write {wanted}"));
@@ -139,6 +141,11 @@ fn object<'a>(node: Node, file: &'a str, objects: &mut Vec<Found<'a>>, report: &
     objects.push(Found { file, kind: kind.to_owned(), name, node });
 }
 
+/// The policy for BGP in a ConfigMap.
+fn policy(node: &Node) -> Option<&str> {
+    node.text_at(&["data", keys::POLICY_FILE])
+}
+
 fn twice(objects: &[Found<'_>], report: &mut Report) {
     let mut seen: BTreeMap<(&str, &str), &Found<'_>> = BTreeMap::new();
     for object in objects {
@@ -160,6 +167,13 @@ struct Typed {
 
 /// What is wrong with an object by itself.
 fn alone(object: &Found<'_>, scope: Scope, typed: &mut Typed, found: &mut Vec<Finding>) {
+    if let Some(text) = policy(&object.node) {
+        let error = text.parse::<bgp::policy::Policy>().err();
+        let field = format!("data[{}]", keys::POLICY_FILE);
+        let told = |e| Finding::error(object.node.place_of(&field), format!("{field}: {e}"));
+        found.extend(error.map(told));
+        return;
+    }
     annotations::check(&object.node, &object.kind, scope, found);
     let version = object.node.text_at(&["apiVersion"]).unwrap_or_default();
     if object.kind != "Service" {

@@ -266,6 +266,18 @@ fn bgp_objects_are_checked_too() {
 }
 
 #[test]
+fn a_policy_is_read_as_a_speaker_reads_it() {
+    let map = |text: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: rules}}\ndata:\n  {text}\n");
+    let good = "gobgp.conf: |\n    [global.apply-policy.config]\n    default-export-policy = \"reject-route\"";
+    assert!(said(&[&map(good)]).is_empty());
+    let lines = said(&[&map(&good.replace("default-export", "default-exprt"))]);
+    let wanted = "0.yaml:5:3: error: ConfigMap rules: data[gobgp.conf]:";
+    assert!(lines[0].starts_with(wanted) && lines.concat().contains("`default-exprt-policy`"), "{lines:#?}");
+    // Others are none of ours.
+    assert_eq!(check(&[("a.yaml".to_owned(), map("a: b"))], Scope::default()).objects, 0);
+}
+
+#[test]
 fn a_program_reads_the_same_as_json() {
     let files = [("a.yaml".to_owned(), POOL.replace("layer2", "Layer2"))];
     let text = check(&files, Scope::default()).text(Output::Json, true);

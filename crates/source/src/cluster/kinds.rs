@@ -105,21 +105,25 @@ pub(crate) fn speaker(mut object: Speaker) -> Object {
     Object::Speaker(Box::new(object))
 }
 
-/// The BgpConf as written; `None` for others than the one that counts, and for one that is deleted and kept only by a
-/// finalizer of OpenELB (D15). Its status is what speakers say.
+/// The BgpConf as written; `None` for others than the one that counts, and for one that is deleted. Its status is what
+/// speakers say.
 pub(crate) fn bgp_conf(mut object: BgpConf) -> Option<Object> {
-    let counts = name(&object.metadata) == keys::BGP_CONF && object.metadata.deletion_timestamp.is_none();
+    let counts = name(&object.metadata) == keys::BGP_CONF;
     strip(&mut object.metadata);
     object.status = None;
-    counts.then(|| Object::BgpConf(Box::new(object)))
+    Some(Object::BgpConf(Box::new(object))).filter(|object| counts && there(object))
 }
 
 /// A BgpPeer as written, likewise.
 pub(crate) fn bgp_peer(mut object: BgpPeer) -> Option<Object> {
-    let counts = object.metadata.deletion_timestamp.is_none();
     strip(&mut object.metadata);
     object.status = None;
-    counts.then(|| Object::BgpPeer(Box::new(object)))
+    Some(Object::BgpPeer(Box::new(object))).filter(there)
+}
+
+/// What is deleted is told only for as long as a finalizer of OpenELB is to be taken off it (D15).
+fn there(object: &Object) -> bool {
+    !object.being_deleted() || object.has_legacy_finalizer()
 }
 
 fn strip(meta: &mut ObjectMeta) {

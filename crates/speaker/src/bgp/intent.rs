@@ -1,7 +1,7 @@
 //! What the thread that talks BGP is to do, made from the plan: plain values that can be compared.
 
 use api::bgp::Restart;
-use api::peer::{Bfd, Distance, NextHopMode, Peer, Place};
+use api::peer::{Bfd, BfdAuthentication, Distance, NextHopMode, Peer, Place};
 use api::{Family as ApiFamily, RouteOptions};
 use bgp::policy::{Policy, To};
 use bgp::wire::{Attributes, NextHop};
@@ -316,12 +316,22 @@ fn router(speaks: &Speaks, peer: &Peer, own: Asn, router_id: RouterId) -> Result
     };
     let password = peer.password.clone().map(String::into_bytes);
     let transport = TcpOptions { source: peer.source, device: peer.device.clone(), ttl, password };
-    let bfd = peer.bfd.map(bfd_config).transpose()?;
+    let bfd = peer.bfd.as_ref().map(bfd_config).transpose()?;
     let (address, routes) = (SocketAddr::new(address, peer.port), Arc::default());
     Ok(Router { address, transport, config, routes, bfd, down: peer.admin_down })
 }
 
-fn bfd_config(given: Bfd) -> Result<bfd::Config, String> {
+fn authentication((method, id): (BfdAuthentication, u8), key: Option<&str>) -> Result<bfd::Authentication, String> {
+    let method = match method {
+        BfdAuthentication::Password => bfd::Method::Password,
+        BfdAuthentication::KeyedSha1 => bfd::Method::KeyedSha1,
+        BfdAuthentication::MeticulousKeyedSha1 => bfd::Method::MeticulousSha1,
+    };
+    let key: bfd::Key = key.unwrap_or_default().parse().map_err(|e| format!("its key for BFD: {e}"))?;
+    Ok(bfd::Authentication { method, send: id, keys: [(id, key)].into() })
+}
+
+fn bfd_config(given: &Bfd) -> Result<bfd::Config, String> {
     let interval = |d: Duration| {
         let micros = u32::try_from(d.as_micros()).unwrap_or(u32::MAX);
         bfd::Interval::try_from(micros).map_err(|e| format!("spec.bfd: {e}"))
@@ -331,7 +341,7 @@ fn bfd_config(given: Bfd) -> Result<bfd::Config, String> {
         transmit: interval(given.transmit)?,
         receive: interval(given.receive)?,
         multiplier: given.multiplier,
-        authentication: None,
+        authentication: given.authentication.map(|with| authentication(with, given.key.as_deref())).transpose()?,
     };
     bfd::Config::new(settings).map_err(|e| format!("spec.bfd: {e}"))
 }

@@ -69,7 +69,7 @@ pub(super) fn wrong<'a>(
     let about = |note: &&&BgpNote| match note {
         BgpNote::PeerInvalid { peer: p, .. } | BgpNote::PeerTwice { peer: p, .. } => Some(p.as_str()) == peer,
         BgpNote::Ignored { peer: p, .. } => p.as_deref() == peer,
-        BgpNote::Password { peer: p } => Some(p.as_str()) == peer,
+        BgpNote::Password { peer: p } | BgpNote::BfdKey { peer: p } => Some(p.as_str()) == peer,
         BgpNote::ConfInvalid { .. } | BgpNote::NoAsn | BgpNote::SharedRouterId { .. } | BgpNote::NoPolicy { .. } => {
             peer.is_none()
         }
