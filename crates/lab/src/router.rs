@@ -191,7 +191,10 @@ impl Bird {
         let length = if address.is_ipv4() { 32 } else { 128 };
         // Asked for one network by name it answers with an error where there is no route.
         let text = self.show(&format!("show route where net = {address}/{length} all"))?;
-        let lines = text.lines().filter_map(|line| line.trim().strip_prefix("BGP.next_hop: "));
+        // As BIRD 2 and BIRD 3 write it.
+        let hop =
+            |line: &str| line.strip_prefix("BGP.next_hop: ").or(line.strip_prefix("bgp_next_hop: ")).map(str::to_owned);
+        let lines = text.lines().filter_map(|line| hop(line.trim()));
         Ok(lines.filter_map(|hops| hops.split_whitespace().next()?.parse().ok()).collect())
     }
 

@@ -96,6 +96,14 @@ impl HopSender {
     }
 }
 
+/// Our own address in what would be sent there, through the device where one is given; `None` without a route.
+pub fn source_towards(to: SocketAddr, device: Option<&str>) -> Option<IpAddr> {
+    let socket = socket(to, device).ok()?;
+    // Of UDP, this sends nothing.
+    socket.connect(&to.into()).ok()?;
+    Some(socket.local_addr().ok()?.as_socket()?.ip())
+}
+
 impl AsFd for HopReceiver {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

@@ -23,7 +23,7 @@ mod udp;
 pub use error::Error;
 pub use fence::{Class, Fence};
 pub use groups::Groups;
-pub use hop_udp::{Arrival, HopReceiver, HopSender};
+pub use hop_udp::{Arrival, HopReceiver, HopSender, source_towards};
 pub use link_local::link_local;
 pub use memory::{give_back_memory, keep_heap_small, let_go_of_program};
 pub use netlink::{Change, Changes, LinkState, Monitor, NoRoute, Routes, Table};

@@ -72,7 +72,7 @@ impl Default for Liveness {
         Liveness {
             up: false,
             since: SystemTime::now(),
-            reason: Some("it begins with the first BGP session".to_owned()),
+            reason: Some("there is no way to the router yet".to_owned()),
             lost: 0,
             counters: bfd::Counters::default(),
         }

@@ -4,6 +4,7 @@ use super::{Peer, Thread};
 use crate::bgp::liveness::{FAREWELL, Liveness, Order, Watch, Watched};
 use bgp::{Input, State};
 use engine::Tick;
+use net::TcpOptions;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -59,7 +60,8 @@ impl Thread {
         }
     }
 
-    /// Says whom to watch, when that has changed: each router from its first session on, when our own address is known.
+    /// Says whom to watch, when that has changed: each router as soon as there is a way to it. Some, as FRR 10, open no
+    /// session of BGP before that of BFD is up.
     pub(super) fn order_bfd(&mut self, now: Tick) {
         let again = self.bfd.order_again.is_some_and(|at| at <= now);
         if self.leave_at.is_some() || !(std::mem::take(&mut self.bfd.differs) || again) {
@@ -71,6 +73,10 @@ impl Thread {
             .iter()
             .filter_map(|(name, peer)| Some((name.clone(), watched(peer, self.bfd.ordered.get(name))?)))
             .collect();
+        let wants = |p: &Peer| p.router.bfd.is_some() && !p.router.down;
+        if self.peers.iter().any(|(name, peer)| wants(peer) && !wanted.contains_key(name)) {
+            self.bfd.order_again = Some(now + AGAIN);
+        }
         if wanted == self.bfd.ordered {
             return;
         }
@@ -96,7 +102,9 @@ impl Thread {
 fn watched(peer: &Peer, before: Option<&Watched>) -> Option<Watched> {
     let config = peer.router.bfd.clone().filter(|_| !peer.router.down)?;
     let connected = peer.local.filter(|_| peer.session.state() == State::Established);
-    let local = connected.or_else(|| before.map(|b| b.local))?;
-    let device = peer.router.transport.device.clone();
-    Some(Watched { peer: peer.router.address, local, device, config })
+    let TcpOptions { source, device, .. } = &peer.router.transport;
+    let to = peer.router.address;
+    let guessed = || source.or_else(|| net::source_towards(to, device.as_deref()));
+    let local = connected.or_else(|| before.map(|b| b.local)).or_else(guessed)?;
+    Some(Watched { peer: to, local, device: device.clone(), config })
 }
