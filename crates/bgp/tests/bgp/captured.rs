@@ -4,7 +4,7 @@
 use super::scripted::{OUT, Scripted, us};
 use super::*;
 
-const CAPTURES: [(&str, &[u8], usize, &str); 4] = [
+pub(crate) const CAPTURES: [(&str, &[u8], usize, &str); 4] = [
     ("FRR", include_bytes!("../captures/frr.bin"), 6, "maintenance until noon"),
     ("BIRD", include_bytes!("../captures/bird.bin"), 6, "maintenance"),
     ("GoBGP", include_bytes!("../captures/gobgp.bin"), 4, "administrative shutdown"),
@@ -22,7 +22,7 @@ fn config() -> Config {
 }
 
 /// The messages of a capture, each whole.
-fn messages(mut octets: &[u8]) -> Vec<&[u8]> {
+pub(crate) fn messages(mut octets: &[u8]) -> Vec<&[u8]> {
     let mut all = vec![];
     while octets.len() >= 19 {
         let (message, rest) = octets.split_at(u16::from_be_bytes([octets[16], octets[17]]).into());

@@ -43,6 +43,8 @@ struct Session {
     bfd: Option<u32>,
     /// The router is the client's host, behind another.
     far: bool,
+    /// The nodes talk and listen on one interface alone.
+    device: bool,
 }
 
 pub fn frr(lab: &Lab) -> Result<()> {
@@ -66,7 +68,9 @@ fn all(lab: &Lab, which: Which) -> Result<()> {
     step("internal, over IPv6", up(&scene, which, &Session { internal: true, over_v6: true, ..usual.clone() }))?;
     let secure = Session { password: true, security: true, ..usual.clone() };
     step("signed and near, they wait", up(&scene, which, &Session { they_wait: true, ..secure.clone() }))?;
-    step("signed and near, we wait", up(&scene, which, &Session { we_wait: true, ..secure }))?;
+    step("signed and near, we wait on one interface", {
+        up(&scene, which, &Session { we_wait: true, device: true, ..secure })
+    })?;
     step("IPv4 with IPv6 next hops", v4_over_v6(&scene, which))?;
     step("all next hops over one session", all_next_hops(&scene, which))?;
     step("a silent cut", silent_cut(&scene, which))?;
@@ -255,7 +259,7 @@ fn graceful_restart(scene: &mut Scene, which: Which) -> Result<()> {
 }
 
 fn bfd(scene: &Scene, which: Which, interval: u32) -> Result<()> {
-    let daemon = begin(scene, which, &Session { bfd: Some(interval), ..Session::default() })?;
+    let daemon = begin(scene, which, &Session { bfd: Some(interval), device: interval == 50, ..Session::default() })?;
     for node in &scene.nodes {
         until("BFD is up", secs(20), || {
             let text = node.host.run("curl -sS --max-time 5 http://127.0.0.1:50053/metrics")?;
@@ -294,7 +298,9 @@ impl Session {
         let mut more = BOTH.to_owned();
         for (yes, text) in [
             (self.security, "ttlSecurity: {enabled: true}"),
-            (self.we_wait, "transport: {passiveMode: true}"),
+            (self.we_wait && !self.device, "transport: {passiveMode: true}"),
+            (self.device && !self.we_wait, "transport: {bindInterface: eth0}"),
+            (self.device && self.we_wait, "transport: {bindInterface: eth0, passiveMode: true}"),
             (self.restart, "gracefulRestart: {enabled: true, restartTime: 60}"),
             (self.all_next_hops, "nextHopMode: OpenELB"),
             (self.all_next_hops, "nodeSelector: {matchLabels: {rack: leaf1}}"),
