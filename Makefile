@@ -25,6 +25,9 @@ test: ## Every test, also those on a real control plane and real nodes
 	@$(MAKE) --no-print-directory image
 	cargo test --workspace --no-fail-fast
 
+test-vm: ## BGP and BFD in a VRF, on a kernel that has it, in a virtual machine
+	@hack/vm-test
+
 bench: ## Speed and memory, each beside a floor measured in the same run
 	@hack/install-deps test
 	@hack/kube-binaries >/dev/null
@@ -51,4 +54,4 @@ lint: ## Format, clippy, licences and duplicates
 crds: ## The CRDs in deploy/, made anew from the types
 	@cargo run --quiet --package oxelb-api --example crds
 
-.PHONY: help build demo demo-k8s test bench bench-failover fuzz image lint crds
+.PHONY: help build demo demo-k8s test test-vm bench bench-failover fuzz image lint crds
