@@ -112,9 +112,10 @@ pub fn routes(lab: &Lab, rig: &Rig, count: usize) -> Result<Vec<Row>> {
     let source = Source::Cluster(rig.cluster.control.kubeconfig_for("openelb-system", "openelb-speaker")?);
     let state = lab.folder("state.routes")?;
     let speaker = ours.host.spawn("speaker", oxelb::speaker(&source, &ours.name, &state)?)?;
-    memory::settled(&speaker)?;
+    let mut without = [memory::settled(&speaker)?, 0.0];
     let config = format!("[global.config]\n  as = 50000\n  router-id = \"{}\"\n", theirs.address());
     let gobgp = GoBgp::start(lab, &theirs.host, &config)?;
+    without[1] = memory::settled(gobgp.process())?;
     let table = lab.dir.join("routes.mrt");
     fs::write(&table, mrt(theirs.address(), count)?)?;
 
@@ -177,7 +178,14 @@ pub fn routes(lab: &Lab, rig: &Rig, count: usize) -> Result<Vec<Row>> {
         Row::new(&format!("speaker with {count} routes announced, resident"), resident[0], "MiB")
             .floor(resident[1])
             .aim(Aim::TimesFloor(0.5))
-            .note("floor: GoBGP 3.10; the speaker also has the Services and nodes of the cluster in memory"),
+            .note(
+                "floor: GoBGP 3.10, which has the routes alone; the speaker has the cluster's Services in memory too",
+            ),
+    );
+    rows.push(
+        Row::new("… of that for routes and session", resident[0] - without[0], "MiB")
+            .floor(resident[1] - without[1])
+            .note("more than before there was a router; of GoBGP, before it had routes"),
     );
     Ok(rows)
 }
