@@ -47,6 +47,19 @@ fn pool(schema: &mut Value) {
         "spec.interface: if protocol is layer2 or vip, interface should not be empty; name the NIC that faces the network, or write can_reach:<address of the gateway>",
     );
     selector(schema, "spec/nodeSelector");
+    for (field, least, highest) in [
+        ("bgp/localPref", 0, u32::MAX),
+        ("bgp/med", 0, u32::MAX),
+        ("bgp/asPathPrepend", 0, 10),
+        ("bgp/aggregationLength", 1, 32),
+        ("bgp/aggregationLengthV6", 1, 128),
+        ("vrrp/version", 2, 3),
+        ("vrrp/advertisementInterval", 10, 40_950),
+        ("vrrp/priority", 1, 254),
+    ] {
+        limit(schema, &format!("spec/{field}"), "minimum", least);
+        limit(schema, &format!("spec/{field}"), "maximum", highest);
+    }
 }
 
 fn bgp_conf(schema: &mut Value) {

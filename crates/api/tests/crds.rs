@@ -195,6 +195,12 @@ fn bad_input(lab: &Lab) -> Result<()> {
         ),
         (json!({"nodeSelector": operator("In", json!([]))}), "operators In and NotIn need values"),
         (json!({"nodeSelector": operator("Exists", json!(["a"]))}), "Exists and DoesNotExist take none"),
+        (json!({"bgp": {"med": -1}}), "should be greater than or equal to 0"),
+        (json!({"bgp": {"asPathPrepend": 11}}), "should be less than or equal to 10"),
+        (json!({"bgp": {"aggregationLength": 33}}), "should be less than or equal to 32"),
+        (json!({"vrrp": {"version": 1}}), "should be greater than or equal to 2"),
+        (json!({"vrrp": {"priority": 255}}), "should be less than or equal to 254"),
+        (json!({"vrrp": {"advertisementInterval": 9}}), "should be greater than or equal to 10"),
     ] {
         let mut spec = spec;
         spec["address"] = json!("10.0.0.1");
@@ -229,6 +235,16 @@ fn bad_input(lab: &Lab) -> Result<()> {
         (json!({"conf": {"peerAs": 50001}}), missing),
         (json!({"conf": {"neighborAddress": "", "neighborInterface": ""}}), missing),
         (json!({"conf": {"neighborAddress": "router"}}), "must be an IP address"),
+        (json!({"conf": {"neighborRange": "10.0.0.1-10.0.0.9"}}), "must be a network such as"),
+        (json!({"conf": {"neighborAddress": "10.0.0.1"}, "nextHopMode": "Self"}), "must be one of Node, OpenELB"),
+        (
+            json!({"conf": {"neighborAddress": "10.0.0.1"}, "bfd": {"authentication": "KeyedMD5"}}),
+            "must be one of Password, KeyedSHA1, MeticulousKeyedSHA1",
+        ),
+        (
+            json!({"conf": {"neighborAddress": "10.0.0.1"}, "bfd": {"keyId": 256}}),
+            "should be less than or equal to 255",
+        ),
         (json!({"conf": {"neighborAddress": "10.0.0.1", "peerAs": -1}}), "should be greater than or equal to 0"),
         (
             json!({"conf": {"neighborAddress": "10.0.0.1", "removePrivateAs": "all"}}),

@@ -22,13 +22,14 @@ pub fn unnumbered(lab: &Lab) -> Result<()> {
              exit-address-family\n"
         );
     }
-    let frr = Frr::start(&scene.lab, &scene.router, &text, Some(profile))?;
     let peer = "apiVersion: network.kubesphere.io/v1alpha2\nkind: BgpPeer\nmetadata: {name: cable}\n\
         spec:\n  conf: {neighborInterface: uplink}\n  timers: {config: {connectRetry: '1'}}\n  \
         bfd: {transmitInterval: 100, receiveInterval: 100}\n";
     scene.apply("conf", &conf("").replace("17900", "179"))?;
     scene.apply("peer", peer)?;
     scene.said("Speaker", "n4", &["BgpSessionDown", "BgpPeer cable", "the interface uplink"])?;
+    scene.said("Speaker", "n2", &["BgpSessionDown", "no router advertises itself on uplink"])?;
+    let frr = Frr::start(&scene.lab, &scene.router, &text, Some(profile))?;
     let routed = |scene: &Scene, family: &str, wanted: &[&str]| {
         let address = if family == "-4" { V4 } else { V6 };
         until(&format!("{address} is reached over {wanted:?}"), secs(40), || {

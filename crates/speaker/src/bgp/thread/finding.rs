@@ -10,7 +10,7 @@ use super::{Thread, end_of};
 use crate::bgp::facts::member;
 use crate::bgp::intent::{Finding, Intent, Router};
 use bgp::{ALL_ROUTERS, Discovery, DiscoveryEffect, DiscoveryInput, ICMPV6, Prefix, State};
-use engine::{Engine, Tick};
+use engine::{Engine, IfIndex, Tick};
 use net::{RawIp, TcpOptions};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -27,9 +27,16 @@ const BATCH: usize = 64;
 pub(super) struct Looking {
     device: String,
     /// `None` while the interface cannot be used.
-    link: Option<(u64, u32, RawIp)>,
+    link: Option<Opened>,
     discovery: Discovery,
     again: Tick,
+}
+
+/// A link that can be used.
+struct Opened {
+    token: u64,
+    on: IfIndex,
+    socket: RawIp,
 }
 
 impl Thread {
@@ -133,7 +140,6 @@ impl Thread {
             Some((Finding::Interface(_), _)) => discoveries.contains_key(name),
             None => false,
         });
-        self.say_unfound();
     }
 
     pub(super) fn looks_at(&self) -> Option<Tick> {
@@ -150,8 +156,8 @@ impl Thread {
             if looking.link.is_none() && looking.again <= now {
                 looking.again = now + AGAIN;
                 looking.link = open(&looking.device, self.next_listener);
-                if let Some((_, _, socket)) = &looking.link {
-                    if self.poller.add(socket, self.next_listener).is_err() {
+                if let Some(link) = &looking.link {
+                    if self.poller.add(&link.socket, self.next_listener).is_err() {
                         looking.link = None;
                         continue;
                     }
@@ -165,18 +171,19 @@ impl Thread {
             }
             self.found_on(&name);
         }
+        self.say_unfound();
     }
 
     /// Takes in what came on a link; false where the token is of no link.
     pub(super) fn hears(&mut self, token: u64, buffer: &mut [u8]) -> bool {
-        let of = |l: &Looking| l.link.as_ref().is_some_and(|(t, ..)| *t == token);
+        let of = |l: &Looking| l.link.as_ref().is_some_and(|link| link.token == token);
         let Some(name) = self.discoveries.iter().find(|(_, l)| of(l)).map(|(name, _)| name.clone()) else {
             return false;
         };
         for _ in 0..BATCH {
             let Some(looking) = self.discoveries.get_mut(&name) else { break };
-            let Some((_, _, socket)) = &looking.link else { break };
-            match socket.receive(buffer) {
+            let Some(link) = &looking.link else { break };
+            match link.socket.receive(buffer) {
                 Ok(None) => break,
                 Ok(Some((arrival, message))) => {
                     if let IpAddr::V6(from) = arrival.from.ip() {
@@ -199,23 +206,22 @@ impl Thread {
         while let Some(looking) = self.discoveries.get_mut(name)
             && let Some(effect) = looking.discovery.poll()
         {
-            let Some((_, link, socket)) = &looking.link else { continue };
+            let Some(link) = &looking.link else { continue };
             match effect {
                 DiscoveryEffect::Send { to, message } => {
-                    if let Err(error) = socket.send(to.into(), &message) {
+                    if let Err(error) = link.socket.send(to.into(), &message) {
                         tracing::debug!(peer = name, %error, "a router advertisement was not sent");
                         looking.close(&self.poller);
                     }
                 }
                 DiscoveryEffect::Found(address) => {
                     tracing::info!(peer = name, device = looking.device, %address, "the router is found");
-                    found = Some(SocketAddr::from(SocketAddrV6::new(address, 0, 0, *link)));
+                    found = Some(SocketAddr::from(SocketAddrV6::new(address, 0, 0, link.on.0)));
                 }
             }
         }
         if let Some(address) = found {
             self.found.insert(name.to_owned(), [address].into());
-            self.say_unfound();
             self.reconcile();
         }
     }
@@ -234,16 +240,16 @@ impl Thread {
 
 impl Looking {
     fn close(&mut self, poller: &net::Poller) {
-        if let Some((_, _, socket)) = self.link.take() {
-            let _ = poller.remove(&socket);
+        if let Some(link) = self.link.take() {
+            let _ = poller.remove(&link.socket);
         }
     }
 }
 
-fn open(device: &str, token: u64) -> Option<(u64, u32, RawIp)> {
+fn open(device: &str, token: u64) -> Option<Opened> {
     let (on, local) = net::link_local(device)?;
     match RawIp::open(ICMPV6, (on, device), ALL_ROUTERS.into(), local.into()) {
-        Ok(socket) => Some((token, on.0, socket)),
+        Ok(socket) => Some(Opened { token, on, socket }),
         Err(error) => {
             tracing::warn!(device, %error, "no router is looked for");
             None

@@ -1,6 +1,6 @@
 //! Routers that connect to this node.
 
-use super::{ACCEPTS, LISTEN_AGAIN, Place, Thread, end_of};
+use super::{ACCEPTS, LISTEN_AGAIN, ListenAt, Thread, end_of};
 use bgp::Direction;
 use net::TcpListener;
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ impl Thread {
     /// Opens and closes listeners, and gives each the passwords of its routers.
     pub(super) fn listen(&mut self) {
         self.listen_again = None;
-        let wanted: BTreeSet<Place> = self.intent.listen.clone();
+        let wanted: BTreeSet<ListenAt> = self.intent.listen.clone();
         self.listeners.retain(|place, _| wanted.contains(place));
         self.news |= !self.facts.deaf.is_empty();
         self.facts.deaf.clear();
@@ -53,7 +53,8 @@ impl Thread {
             };
             let device = place.1.clone();
             let from = tcp.peer();
-            let known = self.by_address.get(&end_of(from)).cloned();
+            // A link-local address may be written down too, with the device beside it.
+            let known = self.by_address.get(&end_of(from)).or_else(|| self.by_address.get(&(from.ip(), 0))).cloned();
             let Some(name) = known.or_else(|| self.take_in(from, &device)) else {
                 tracing::debug!(%from, "a connection of a stranger was closed: no BgpPeer has this address");
                 continue;

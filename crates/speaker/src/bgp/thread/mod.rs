@@ -43,7 +43,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 const FIRST_CONNECTION: u64 = 1 << 32;
 
 /// Where to listen, and through which device.
-type Place = (SocketAddr, Option<String>);
+type ListenAt = (SocketAddr, Option<String>);
 /// What changed of the routes: `None` is gone.
 type Changes = Vec<(Nlri, Option<Arc<Path>>)>;
 
@@ -94,7 +94,7 @@ struct Thread {
     /// The links on which routers are looked for, by the name of the BgpPeer.
     discoveries: BTreeMap<String, Looking>,
     links: BTreeMap<ConnectionId, Link>,
-    listeners: BTreeMap<Place, (u64, TcpListener)>,
+    listeners: BTreeMap<ListenAt, (u64, TcpListener)>,
     next_connection: u64,
     next_listener: u64,
     /// Some port was taken.
