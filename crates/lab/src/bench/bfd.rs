@@ -58,12 +58,13 @@ pub fn watched(lab: &Lab, scene: &Scene, milliseconds: u32) -> Result<Bird> {
         ensure!(up == scene.names().len(), "{up} at the router");
         Ok(())
     })?;
+    ensure!(lost(scene)? == 0, "BFD was lost before anything happened");
     Ok(bird)
 }
 
 /// How often BFD went down on all nodes together.
 pub fn lost(scene: &Scene) -> Result<u64> {
-    scene.names().iter().map(|name| scene.count(name, "oxelb_bfd_sessions_lost")).sum()
+    scene.names().iter().map(|name| scene.count(name, "oxelb_bfd_sessions_lost_total")).sum()
 }
 
 /// All rows.
