@@ -2,8 +2,12 @@
 
 #![no_main]
 
+#[path = "../../crates/bgp/tests/bgp/normal.rs"]
+mod normal;
+
 use bgp::Family;
 use bgp::wire::{Attributes, Codec, Framer, Message};
+use normal::normal;
 use std::collections::BTreeSet;
 
 /// The first octet chooses what was negotiated.
@@ -19,18 +23,6 @@ fn codec(choice: u8) -> Codec {
         add_path_receive: families(16),
         add_path_send: families(16),
     }
-}
-
-/// What is not said where no route comes: attributes of nothing.
-fn normal(message: Message) -> Message {
-    let Message::Update(mut update) = message else { return message };
-    if update.announced.is_empty() {
-        update.next_hop = None;
-    }
-    if update.announced.is_empty() && update.mp_reach.is_none() {
-        update.attributes = Attributes::default();
-    }
-    Message::Update(update)
 }
 
 libfuzzer_sys::fuzz_target!(|octets: &[u8]| {

@@ -57,8 +57,7 @@ fn pool(schema: &mut Value) {
         ("vrrp/advertisementInterval", 10, 40_950),
         ("vrrp/priority", 1, 254),
     ] {
-        limit(schema, &format!("spec/{field}"), "minimum", least);
-        limit(schema, &format!("spec/{field}"), "maximum", highest);
+        within(schema, &format!("spec/{field}"), least, highest);
     }
 }
 
@@ -117,8 +116,7 @@ fn bgp_peer(schema: &mut Value) {
     for (field, highest) in
         [("spec/ebgpMultihop/multihopTtl", 255), ("spec/ttlSecurity/ttlMin", 255), ("spec/transport/remotePort", 65535)]
     {
-        limit(schema, field, "minimum", 0);
-        limit(schema, field, "maximum", highest);
+        within(schema, field, 0, highest);
     }
     for (field, least, highest) in [
         ("receiveInterval", 10, 60_000),
@@ -127,8 +125,7 @@ fn bgp_peer(schema: &mut Value) {
         ("minimumTTL", 1, 255),
         ("keyId", 0, 255),
     ] {
-        limit(schema, &format!("spec/bfd/{field}"), "minimum", least);
-        limit(schema, &format!("spec/bfd/{field}"), "maximum", highest);
+        within(schema, &format!("spec/bfd/{field}"), least, highest);
     }
     limit(schema, "spec/bfd/authentication", "maxLength", 32);
     rule(
@@ -239,6 +236,11 @@ fn limit(schema: &mut Value, path: &str, key: &str, value: u32) {
     if let Some(node) = at(schema, path) {
         node.insert(key.to_owned(), json!(value));
     }
+}
+
+fn within(schema: &mut Value, path: &str, least: u32, highest: u32) {
+    limit(schema, path, "minimum", least);
+    limit(schema, path, "maximum", highest);
 }
 
 fn rule(schema: &mut Value, path: &str, check: &str, message: &str) {

@@ -63,6 +63,11 @@ struct Md5 {
     key: [u8; libc::TCP_MD5SIG_MAXKEYLEN],
 }
 
+/// How many bits an address has.
+pub(crate) fn bits(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
 /// Sets the key of TCP-MD5 (RFC 2385) for packets from and to all peers whose first `length` bits are those of `peer`; an
 /// empty one removes it (ENOENT: there was none).
 pub(crate) fn tcp_md5(fd: impl AsFd, (peer, length): (IpAddr, u8), key: &[u8]) -> io::Result<()> {
@@ -81,7 +86,7 @@ pub(crate) fn tcp_md5(fd: impl AsFd, (peer, length): (IpAddr, u8), key: &[u8]) -
     let mut whole = [0; libc::TCP_MD5SIG_MAXKEYLEN];
     let Some(room) = whole.get_mut(..key.len()) else { return Err(io::ErrorKind::InvalidInput.into()) };
     room.copy_from_slice(key);
-    let one = length == if peer.is_ipv4() { 32 } else { 128 };
+    let one = length == bits(peer);
     let (option, flags, prefix) =
         if one { (libc::TCP_MD5SIG, 0, 0) } else { (libc::TCP_MD5SIG_EXT, MD5_PREFIX, length) };
     let request = Md5 { address, flags, prefix, length: key.len() as u16, device: 0, key: whole };

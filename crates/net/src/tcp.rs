@@ -123,7 +123,7 @@ impl TcpConnection {
         let failed = |e: io::Error| Error::kernel(format!("connect to {to}"), e);
         let connection = open().map_err(failed)?;
         if let Some(password) = &options.password {
-            let one = (to.ip(), if to.is_ipv4() { 32 } else { 128 });
+            let one = (to.ip(), sys::bits(to.ip()));
             sys::tcp_md5(&connection.socket, one, password).map_err(|e| no_md5(to.ip(), e))?;
         }
         connection.set_ttl(options.ttl)?;

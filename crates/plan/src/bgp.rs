@@ -3,8 +3,7 @@
 use crate::reason::Few;
 use crate::{Announcement, Plan, World};
 use api::bgp::Restart;
-use api::peer::PASSWORD;
-use api::peer::{NextHopMode, Place};
+use api::peer::{NextHopMode, PASSWORD, Place};
 use api::{Bgp, Family, Node, Peer, Protocol, RouteOptions, ServiceKey, keys};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,6 +6,7 @@
 mod captured;
 mod messages;
 mod mutated;
+mod normal;
 mod oracle;
 mod revised_errors;
 mod round_trip;

@@ -1,5 +1,6 @@
 //! Damaged messages, hundreds of thousands: no panic, no session in two minds, and what is accepted can be said again.
 
+use super::normal::normal;
 use super::scripted::{self, OUT, Scripted};
 use super::*;
 use proptest::strategy::{Strategy, ValueTree};
@@ -88,18 +89,6 @@ fn damaged_messages_are_refused_or_can_be_said_again() {
         }
     }
     assert!(accepted > ROUNDS / 20 && faulty > ROUNDS / 60 && refused > ROUNDS / 20, "{accepted} {faulty} {refused}");
-}
-
-/// What is not said where no route comes: attributes of nothing.
-fn normal(message: Message) -> Message {
-    let Message::Update(mut update) = message else { return message };
-    if update.announced.is_empty() {
-        update.next_hop = None;
-    }
-    if update.announced.is_empty() && update.mp_reach.is_none() {
-        update.attributes = Attributes::default();
-    }
-    Message::Update(update)
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use std::fmt::Write as _;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -70,20 +70,20 @@ pub fn lost(scene: &Scene) -> Result<u64> {
 /// All rows.
 pub fn rows(sandbox: &Sandbox) -> Result<Vec<Row>> {
     progress(&format!("BFD: {} silent cuts at 3 x {INTERVAL} ms", PAIRS * CUTS));
-    let (ours, theirs) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let found = Mutex::new(Vec::new());
     at_once((0..PAIRS).collect(), |pair| {
         let lab = Lab::new(sandbox, &format!("bfd.{pair}"))?;
         let scene = Scene::start(&lab, 1, "normal", true)?;
         let bird = watched(&lab, &scene, INTERVAL)?;
         for _ in 0..CUTS {
-            let (us, them) = cut(&scene, &bird)?;
-            let lock = std::sync::PoisonError::into_inner;
-            ours.lock().unwrap_or_else(lock).push(us.as_secs_f64() * 1e3);
-            theirs.lock().unwrap_or_else(lock).push(them.as_secs_f64() * 1e3);
+            let both = cut(&scene, &bird)?;
+            found.lock().unwrap_or_else(PoisonError::into_inner).push(both);
         }
         Ok(())
     })?;
-    let [ours, theirs] = [ours, theirs].map(|m| m.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
+    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (ours, theirs): (Vec<f64>, Vec<f64>) =
+        found.iter().map(|(us, them)| (us.as_secs_f64() * 1e3, them.as_secs_f64() * 1e3)).unzip();
     let row = |share: f64, what: &str| {
         Row::new(&format!("BFD at 3 x {INTERVAL} ms: a silent cut is found, {what}"), percentile(&ours, share), "ms")
             .floor(percentile(&theirs, share))

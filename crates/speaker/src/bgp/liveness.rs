@@ -34,7 +34,7 @@ pub(super) const FAREWELL: Duration = Duration::from_secs(3);
 pub(super) struct Watched {
     /// The router; the port does not count.
     pub peer: SocketAddr,
-    /// Our end of the BGP connection.
+    /// Our end of the BGP connection, or what it would be.
     pub local: IpAddr,
     /// Only through this device.
     pub device: Option<String>,
@@ -192,7 +192,7 @@ fn place(watched: &Watched) -> (SocketAddr, IpAddr, &Option<String>, u16) {
 }
 
 /// The link of a router that has a link-local address; 0 for others.
-fn link(peer: SocketAddr) -> IfIndex {
+pub(super) fn link(peer: SocketAddr) -> IfIndex {
     IfIndex(if let SocketAddr::V6(peer) = peer { peer.scope_id() } else { 0 })
 }
 

@@ -2,6 +2,7 @@
 
 use super::{ACCEPTS, LISTEN_AGAIN, ListenAt, Thread, end_of};
 use bgp::Direction;
+use engine::IfIndex;
 use net::TcpListener;
 use std::collections::BTreeSet;
 
@@ -54,7 +55,8 @@ impl Thread {
             let device = place.1.clone();
             let from = tcp.peer();
             // A link-local address may be written down too, with the device beside it.
-            let known = self.by_address.get(&end_of(from)).or_else(|| self.by_address.get(&(from.ip(), 0))).cloned();
+            let written = || self.by_address.get(&(from.ip(), IfIndex(0)));
+            let known = self.by_address.get(&end_of(from)).or_else(written).cloned();
             let Some(name) = known.or_else(|| self.take_in(from, &device)) else {
                 tracing::debug!(%from, "a connection of a stranger was closed: no BgpPeer has this address");
                 continue;

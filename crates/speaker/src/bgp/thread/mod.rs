@@ -14,10 +14,11 @@ mod listening;
 use super::facts::{Facts, PeerFacts};
 use super::intent::{Command, Intent, Router};
 use super::link::Link;
+use super::liveness::link;
 use crate::orders::Orders;
 use bfd_news::Bfd;
 use bgp::{ConnectionId, Direction, Effect, Input, Nlri, Path, Routes, Session, Stop};
-use engine::{Engine, Tick};
+use engine::{Engine, IfIndex, Tick};
 use finding::Looking;
 use net::{Error, Poller, TcpConnection, TcpListener};
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,7 +87,7 @@ struct Thread {
     orders: Receiver<Command>,
     intent: Intent,
     peers: BTreeMap<String, Peer>,
-    by_address: BTreeMap<(IpAddr, u32), String>,
+    by_address: BTreeMap<(IpAddr, IfIndex), String>,
     /// The addresses that were found of routers that a BgpPeer stands for.
     found: BTreeMap<String, BTreeSet<SocketAddr>>,
     /// Routers of a network whose session or attempt is over.
@@ -516,8 +517,8 @@ impl Thread {
 }
 
 /// An address, and of a link-local one the link.
-fn end_of(address: SocketAddr) -> (IpAddr, u32) {
-    (address.ip(), if let SocketAddr::V6(address) = address { address.scope_id() } else { 0 })
+fn end_of(address: SocketAddr) -> (IpAddr, IfIndex) {
+    (address.ip(), link(address))
 }
 
 /// What is different between two sets of routes.
