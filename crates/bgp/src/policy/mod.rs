@@ -203,10 +203,10 @@ fn actions(written: &file::BgpActions) -> Result<Vec<Action>, InvalidPolicy> {
     if let Some(text) = &written.set_next_hop {
         let hop = match text.as_str() {
             "self" => None,
-            text => Some(match text.parse().map_err(|_| invalid("set-next-hop", text, "an address or self"))? {
-                IpAddr::V4(hop) => NextHop::V4(hop),
-                IpAddr::V6(global) => NextHop::V6 { global, link_local: None },
-            }),
+            text => {
+                let hop = text.parse::<IpAddr>().map_err(|_| invalid("set-next-hop", text, "an address or self"))?;
+                Some(NextHop::from(hop))
+            }
         };
         actions.push(Action::NextHop(hop));
     }

@@ -28,8 +28,8 @@ fn cut(scene: &Scene, number: usize) -> Result<Duration> {
 
 pub fn bfd_with_frr(lab: &Lab) -> Result<()> {
     let mut scene = Scene::new(lab)?;
-    let profile = "bfd\n profile quick\n  transmit-interval 100\n  receive-interval 100\n  detect-multiplier 3\n";
-    let frr = frr_with(&scene, "bfd profile quick", Some(profile))?;
+    let profile = quick(100);
+    let frr = frr_with(&scene, "bfd profile quick", Some(&profile))?;
     scene.apply("conf", &conf(""))?;
     scene.apply("peer", &peer("tor", ROUTER, &format!("{BOTH}{BFD}")))?;
     scene.hops(&[0, 1, 2])?;
@@ -44,7 +44,7 @@ pub fn bfd_with_frr(lab: &Lab) -> Result<()> {
     up(&frr, 3).with_context(|| scene.logs())?;
     scene.said("BgpPeer", "tor", &["bfdState", "state: UP"])?;
     scene.said("Speaker", "n3", &["bfd: UP"])?;
-    let metrics = scene.nodes[1].host.run("curl -sS --max-time 5 http://127.0.0.1:50053/metrics")?;
+    let metrics = scene.metrics(1)?;
     ensure!(metrics.contains("oxelb_bfd_session_up{peer=\"tor\"} 1"), "{metrics}");
 
     // The hold time is 90 s; nobody could wait for that.
@@ -154,8 +154,8 @@ pub fn behind_a_router(lab: &Lab) -> Result<()> {
          neighbor nodes ebgp-multihop 4\n neighbor nodes timers connect 1\n neighbor nodes bfd profile quick\n"
         .to_owned();
     scene.nodes.iter().for_each(|node| text.push_str(&format!(" neighbor {} peer-group nodes\n", node.v4)));
-    let profile = "bfd\n profile quick\n  transmit-interval 100\n  receive-interval 100\n  detect-multiplier 3\n";
-    let frr = Frr::start(&scene.lab, &scene.client, &text, Some(profile))?;
+    let profile = quick(100);
+    let frr = Frr::start(&scene.lab, &scene.client, &text, Some(&profile))?;
     scene.apply("conf", &conf(""))?;
     let far = format!("  ebgpMultihop: {{enabled: true, multihopTtl: 4}}\n{BFD}");
     scene.apply("peer", &peer("tor", "203.0.113.2", &far))?;

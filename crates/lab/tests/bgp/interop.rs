@@ -134,7 +134,7 @@ fn external(scene: &Scene, which: Which) -> Result<()> {
     // Either side's operator resets the sessions.
     daemon.has(scene, V4, &v4)?;
     let established = |metric: &str| -> Result<u64> {
-        let text = scene.nodes[0].host.run("curl -sS --max-time 5 http://127.0.0.1:50053/metrics")?;
+        let text = scene.metrics(0)?;
         let line = text.lines().find(|line| line.starts_with(metric)).with_context(|| text.clone())?;
         Ok(line.rsplit(' ').next().unwrap_or_default().parse()?)
     };
@@ -260,15 +260,14 @@ fn graceful_restart(scene: &mut Scene, which: Which) -> Result<()> {
 
 fn bfd(scene: &Scene, which: Which, interval: u32) -> Result<()> {
     let daemon = begin(scene, which, &Session { bfd: Some(interval), device: interval == 50, ..Session::default() })?;
-    for node in &scene.nodes {
-        until("BFD is up", secs(20), || {
-            let text = node.host.run("curl -sS --max-time 5 http://127.0.0.1:50053/metrics")?;
+    until("BFD is up on both sides", secs(20), || {
+        for number in 0..scene.nodes.len() {
+            let text = scene.metrics(number)?;
             ensure!(text.contains("oxelb_bfd_session_up{peer=\"tor\"} 1"), "{text}");
-            Ok(())
-        })?;
-    }
-    // The router's side follows within a few packets.
-    sleep(millis(4 * u64::from(interval)));
+        }
+        ensure!(daemon.bfd_up()? == scene.nodes.len(), "not at the router");
+        Ok(())
+    })?;
     scene.nodes[1].host.lose("eth0", 100)?;
     let since = Instant::now();
     until("the router goes by the others alone", secs(20), || {
@@ -451,11 +450,7 @@ impl Daemon {
         let host: &Host = if session.far { &scene.client } else { &scene.router };
         Ok(match which {
             Which::Frr => {
-                let profile = session.bfd.map(|ms| {
-                    format!(
-                        "bfd\n profile quick\n  transmit-interval {ms}\n  receive-interval {ms}\n  detect-multiplier 3\n"
-                    )
-                });
+                let profile = session.bfd.map(quick);
                 Daemon::Frr(Frr::start(&scene.lab, host, &session.frr(scene)?, profile.as_deref())?)
             }
             Which::Bird => Daemon::Bird(Bird::start(&scene.lab, host, &session.bird(scene)?)?),
@@ -482,6 +477,18 @@ impl Daemon {
                 gobgp.next_hops(&format!("{address}/{}", if address.contains(':') { 128 } else { 32 }))
             }
         }
+    }
+
+    /// How many sessions of BFD are up; GoBGP has none.
+    fn bfd_up(&self) -> Result<usize> {
+        Ok(match self {
+            Daemon::Frr(frr) => {
+                let peers = frr.json("show bfd peers")?;
+                peers.as_array().into_iter().flatten().filter(|p| p["status"] == "up").count()
+            }
+            Daemon::Bird(bird) => bird.show("show bfd sessions")?.matches(" Up ").count(),
+            Daemon::GoBgp(_) => 0,
+        })
     }
 
     fn has(&self, scene: &Scene, address: &str, wanted: &BTreeSet<IpAddr>) -> Result<()> {

@@ -66,7 +66,7 @@ fn frr_spreads(lab: &Lab) -> Result<()> {
         scene.said("Speaker", node, &["established: 1", "peer: tor"])?;
     }
     scene.said("Service", "default.web4", &["openelb.io/Announced", "reason: Announced"])?;
-    let metrics = scene.nodes[0].host.run("curl -sS --max-time 5 http://127.0.0.1:50053/metrics")?;
+    let metrics = scene.metrics(0)?;
     for wanted in [
         "session_up{peerIP=\"192.168.0.5\",nodeName=\"n2\"} 5",
         "announced_prefixes_total",
@@ -355,14 +355,14 @@ fn exabgp(lab: &Lab) -> Result<()> {
     scene.apply("conf", &conf(""))?;
     scene.apply("peer", &peer("tor", ROUTER, BOTH))?;
     let mut last = 0;
-    for node in &scene.nodes {
+    for (number, node) in scene.nodes.iter().enumerate() {
         // Each node is its own next hop, for both families over one session.
         let (v4, v6) = (format!("\"{}\"", node.v4), format!("\"{}\"", node.v6));
         let of = format!("\"peer\": \"{}\"", node.v4);
         last = last.max(router.hears(0, &["announce", "\"ipv4 unicast\"", "172.22.0.2/32", &v4, "50000"])?);
         last = last.max(router.hears(0, &["announce", "\"ipv6 unicast\"", "fd00:22::2/128", &v6, &of])?);
         until("its route is counted", secs(20), || {
-            let text = node.host.run("curl -sS --max-time 5 http://127.0.0.1:50053/metrics")?;
+            let text = scene.metrics(number)?;
             ensure!(text.contains("oxelb_bgp_prefixes_received{peer=\"tor\"} 1"), "{text}");
             ensure!(node.host.ip("route show 198.51.100.0/24")?.is_empty(), "it is used");
             Ok(())

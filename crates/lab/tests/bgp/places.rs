@@ -9,7 +9,7 @@ use lab::wait::{secs, until};
 /// Two nodes have a cable to the router, with no address but the link-local ones.
 pub fn unnumbered(lab: &Lab) -> Result<()> {
     let mut scene = Scene::new(lab)?;
-    let profile = "bfd\n profile quick\n  transmit-interval 100\n  receive-interval 100\n  detect-multiplier 3\n";
+    let profile = quick(100);
     let mut text = format!(
         "router bgp 50001\n bgp router-id {ROUTER}\n no bgp ebgp-requires-policy\n bgp bestpath as-path multipath-relax\n"
     );
@@ -29,7 +29,7 @@ pub fn unnumbered(lab: &Lab) -> Result<()> {
     scene.apply("peer", peer)?;
     scene.said("Speaker", "n4", &["BgpSessionDown", "BgpPeer cable", "the interface uplink"])?;
     scene.said("Speaker", "n2", &["BgpSessionDown", "no router advertises itself on uplink"])?;
-    let frr = Frr::start(&scene.lab, &scene.router, &text, Some(profile))?;
+    let frr = Frr::start(&scene.lab, &scene.router, &text, Some(&profile))?;
     let routed = |scene: &Scene, family: &str, wanted: &[&str]| {
         let address = if family == "-4" { V4 } else { V6 };
         until(&format!("{address} is reached over {wanted:?}"), secs(40), || {
@@ -55,7 +55,7 @@ pub fn unnumbered(lab: &Lab) -> Result<()> {
     frr.stop()?;
     routed(&scene, "-4", &[])?;
     scene.router.run("ip link set to0 down; ip link set to0 address 06:00:00:00:00:01; ip link set to0 up")?;
-    let _frr = Frr::start(&scene.lab, &scene.router, &text, Some(profile))?;
+    let _frr = Frr::start(&scene.lab, &scene.router, &text, Some(&profile))?;
     routed(&scene, "-4", &["to0", "to1"])?;
     scene.said("BgpPeer", "cable", &["neighborAddress: fe80::400:ff:fe00:1"])?;
     // A speaker that is started when both ends have long been there.

@@ -174,6 +174,11 @@ impl Scene {
         Ok(())
     }
 
+    /// What a node's speaker counts.
+    pub fn metrics(&self, number: usize) -> Result<String> {
+        self.nodes[number].host.run("curl -sS --max-time 5 http://127.0.0.1:50053/metrics")
+    }
+
     pub fn status(&self, kind: &str, name: &str) -> Result<String> {
         let path = self.folder.join("status").join(format!("{kind}.{name}.yaml"));
         fs::read_to_string(&path).with_context(|| path.display().to_string())
@@ -248,6 +253,13 @@ pub fn frr_with(scene: &Scene, of_each: &str, bfdd: Option<&str>) -> Result<Frr>
     }
     text.push_str(" address-family ipv6 unicast\n  neighbor nodes activate\n exit-address-family\n");
     Frr::start(&scene.lab, &scene.router, &text, bfdd)
+}
+
+/// FRR's BFD, for neighbours with the profile `quick`.
+pub fn quick(milliseconds: u32) -> String {
+    format!(
+        "bfd\n profile quick\n  transmit-interval {milliseconds}\n  receive-interval {milliseconds}\n  detect-multiplier 3\n"
+    )
 }
 
 /// How often each session of a router came up, by neighbour.

@@ -225,13 +225,6 @@ fn routes(speaks: &Speaks, asn: Asn, to: Option<(&String, &Router, &Filter, Next
     routes.collect()
 }
 
-fn next_hop(hop: IpAddr) -> NextHop {
-    match hop {
-        IpAddr::V4(hop) => NextHop::V4(hop),
-        IpAddr::V6(global) => NextHop::V6 { global, link_local: None },
-    }
-}
-
 fn path(Kind { options, endpoints, hop }: Kind<'_>, asn: Asn, external: bool) -> Path {
     let large = |(global, local_1, local_2): &(u32, u32, u32)| LargeCommunity {
         global: *global,
@@ -253,7 +246,7 @@ fn path(Kind { options, endpoints, hop }: Kind<'_>, asn: Asn, external: bool) ->
     if external {
         attributes.as_path.prepend(asn, options.prepend.into());
     }
-    Path { attributes, next_hop: hop.map(next_hop) }
+    Path { attributes, next_hop: hop.map(NextHop::from) }
 }
 
 fn router(speaks: &Speaks, peer: &Peer, own: Asn, router_id: RouterId) -> Result<Router, String> {
