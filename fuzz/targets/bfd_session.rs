@@ -33,7 +33,7 @@ libfuzzer_sys::fuzz_target!(|octets: &[u8]| {
     while let [length, ttl, more @ ..] = rest {
         let (message, more) = more.split_at(more.len().min((*length).into()));
         rest = more;
-        if table.find(&path, message).is_ok() {
+        if table.find(&[path], message).is_ok() {
             session.handle(now, Input::Packet { ttl: *ttl, message: message.to_vec() });
         }
         now = now + Duration::from_millis(u64::from(*ttl));

@@ -73,17 +73,18 @@ impl Table {
     }
 
     /// The session that a packet is for: the one that it names, from whatever address it comes; where it names none,
-    /// the one on the path that it came by. What else is wrong with the packet, [`Session`](crate::Session) says.
+    /// the one on the first of the paths that it may have come by, which are of one kind. What else is wrong with the packet, [`Session`](crate::Session) says.
     ///
     /// # Errors
     /// When there is none; counted.
-    pub fn find(&mut self, came_by: &Path, message: &[u8]) -> Result<Discriminator, Unknown> {
+    pub fn find(&mut self, came_by: &[Path], message: &[u8]) -> Result<Discriminator, Unknown> {
         let found = match packet::your_discriminator(message).map(Discriminator::new) {
             None => Err(Unknown::Short),
-            Some(None) => self.paths.get(came_by).copied().ok_or(Unknown::Path),
+            Some(None) => came_by.iter().find_map(|p| self.paths.get(p)).copied().ok_or(Unknown::Path),
             Some(Some(named)) => {
                 let path = self.sessions.get(&named);
-                let same_port = path.is_some_and(|p| std::mem::discriminant(p) == std::mem::discriminant(came_by));
+                let same_port = path
+                    .is_some_and(|p| came_by.iter().any(|c| std::mem::discriminant(p) == std::mem::discriminant(c)));
                 if same_port { Ok(named) } else { Err(Unknown::Discriminator) }
             }
         };

@@ -115,10 +115,14 @@ fn program(name: &str) -> Command {
     command
 }
 
-/// A folder whose path is short enough for a socket: 107 octets.
+/// An empty folder whose path is short enough for a socket: 107 octets. Sockets that one before left would look like
+/// those of the daemons that are being started.
 fn folder(lab: &Lab, host: &Host, name: &str) -> Result<PathBuf> {
     let dir = &lab.sandbox.dir;
     let path = dir.join(format!("{name}.{}", host.netns()));
+    if path.exists() {
+        fs::remove_dir_all(&path)?;
+    }
     fs::create_dir_all(&path)?;
     if let Some(tree) = tree() {
         // Those in the tree see it under the same name.

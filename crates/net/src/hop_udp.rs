@@ -4,7 +4,7 @@
 use crate::holder::{self, UDP};
 use crate::marking::{PRIORITY, as_network_control, set_hops};
 use crate::raw_ip::with_scope;
-use crate::{Error, sys};
+use crate::{Error, beside, sys};
 use engine::IfIndex;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, ErrorKind};
@@ -40,16 +40,20 @@ pub struct HopReceiver(Socket);
 pub struct HopSender(Socket);
 
 impl HopReceiver {
-    /// Binds the port on all addresses of the family, and on the device where one is given.
-    pub fn bind(ipv6: bool, port: u16, device: Option<&str>) -> Result<HopReceiver, Error> {
+    /// Binds the port on all addresses of the family, and on the device where one is given, beside `ours`, which have it
+    /// for other devices. What comes in by the device goes to the one that is bound to it.
+    pub fn bind<'a>(
+        ipv6: bool,
+        port: u16,
+        device: Option<&str>,
+        ours: impl IntoIterator<Item = &'a HopReceiver>,
+    ) -> Result<HopReceiver, Error> {
         let any: IpAddr = if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
         let address = SocketAddr::new(any, port);
         let open = || {
             let socket = socket(address, device)?;
-            // Beside the one without a device; else the port is ours alone, or packets would go now here, now there.
-            socket.set_reuse_address(device.is_some())?;
             sys::tell_arrival(&socket, ipv6)?;
-            socket.bind(&address.into())?;
+            beside::bind(&socket, ours.into_iter().map(|o| &o.0), || socket.bind(&address.into()))?;
             Ok(HopReceiver(socket))
         };
         open().map_err(|e: io::Error| match e.kind() {

@@ -1,6 +1,7 @@
 //! The kernel: packet sockets, TCP and UDP, netlink, deadlines. Nothing here blocks for longer than a request to the kernel takes,
 //! nothing knows what the packets mean, and nothing but this crate is `unsafe`.
 
+mod beside;
 mod error;
 mod fence;
 mod groups;

@@ -3,7 +3,7 @@
 
 use crate::holder::{self, TCP};
 use crate::marking::{as_network_control, set_hops};
-use crate::{Error, sys};
+use crate::{Error, beside, sys};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
@@ -54,8 +54,13 @@ pub struct TcpConnection {
 }
 
 impl TcpListener {
-    /// Listens on the address, and on the device where one is given. An IPv6 socket takes no IPv4.
-    pub fn bind(address: SocketAddr, device: Option<&str>) -> Result<TcpListener, Error> {
+    /// Listens on the address, and on the device where one is given, beside `ours`, which have the port for other
+    /// addresses or devices. Who comes in by the device is the one's that is bound to it. An IPv6 socket takes no IPv4.
+    pub fn bind<'a>(
+        address: SocketAddr,
+        device: Option<&str>,
+        ours: impl IntoIterator<Item = &'a TcpListener>,
+    ) -> Result<TcpListener, Error> {
         let open = || {
             let socket = socket(address)?;
             socket.set_reuse_address(true)?;
@@ -64,8 +69,10 @@ impl TcpListener {
             }
             // A peer that drops what came from afar would drop the answer to its SYN (RFC 5082 §3).
             set_hops(&socket, address.is_ipv6(), 255)?;
-            socket.bind(&address.into())?;
-            socket.listen(BACKLOG)?;
+            beside::bind(&socket, ours.into_iter().map(|o| &o.0), || {
+                socket.bind(&address.into())?;
+                socket.listen(BACKLOG)
+            })?;
             Ok(TcpListener(socket))
         };
         open().map_err(|e: io::Error| match e.kind() {

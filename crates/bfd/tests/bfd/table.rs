@@ -38,10 +38,10 @@ fn a_packet_that_names_no_session_is_for_the_one_on_its_path() {
     let names = paths.map(|p| table.insert(p, &mut rng).unwrap());
     assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), paths.len());
     for (path, name) in paths.iter().zip(names) {
-        assert_eq!(table.find(path, &naming(None)), Ok(name));
+        assert_eq!(table.find(&[*path], &naming(None)), Ok(name));
     }
     for stranger in [single(4, "fe80::1"), single(2, "192.0.2.9"), multi("198.51.100.3", "192.0.2.1")] {
-        assert_eq!(table.find(&stranger, &naming(None)), Err(Unknown::Path));
+        assert_eq!(table.find(&[stranger], &naming(None)), Err(Unknown::Path));
     }
     assert_eq!(table.unknown(), &[(Unknown::Path, 3)].into());
 }
@@ -50,12 +50,12 @@ fn a_packet_that_names_no_session_is_for_the_one_on_its_path() {
 fn a_packet_that_names_a_session_is_for_it_from_whatever_address_of_the_same_port() {
     let (mut table, mut rng) = (Table::default(), fastrand::Rng::with_seed(1));
     let name = table.insert(single(2, "192.0.2.1"), &mut rng).unwrap();
-    assert_eq!(table.find(&single(2, "192.0.2.77"), &naming(Some(name))), Ok(name));
+    assert_eq!(table.find(&[single(2, "192.0.2.77")], &naming(Some(name))), Ok(name));
     let far = multi("198.51.100.1", "192.0.2.1");
-    assert_eq!(table.find(&far, &naming(Some(name))), Err(Unknown::Discriminator));
+    assert_eq!(table.find(&[far], &naming(Some(name))), Err(Unknown::Discriminator));
     let other = Discriminator::new(name.get() ^ 1);
-    assert_eq!(table.find(&single(2, "192.0.2.1"), &naming(other)), Err(Unknown::Discriminator));
-    assert_eq!(table.find(&single(2, "192.0.2.1"), &naming(None)[..11]), Err(Unknown::Short));
+    assert_eq!(table.find(&[single(2, "192.0.2.1")], &naming(other)), Err(Unknown::Discriminator));
+    assert_eq!(table.find(&[single(2, "192.0.2.1")], &naming(None)[..11]), Err(Unknown::Short));
     assert_eq!(table.unknown(), &[(Unknown::Short, 1), (Unknown::Discriminator, 2)].into());
 }
 
@@ -67,7 +67,18 @@ fn a_path_has_one_session_at_a_time() {
     assert_eq!(table.insert(path, &mut rng), None);
     assert_eq!(table.remove(first), Some(path));
     assert_eq!(table.remove(first), None);
-    assert_eq!(table.find(&path, &naming(Some(first))), Err(Unknown::Discriminator));
-    assert_eq!(table.find(&path, &naming(None)), Err(Unknown::Path));
+    assert_eq!(table.find(&[path], &naming(Some(first))), Err(Unknown::Discriminator));
+    assert_eq!(table.find(&[path], &naming(None)), Err(Unknown::Path));
     assert_ne!(table.insert(path, &mut rng), Some(first));
+}
+
+#[test]
+fn a_packet_that_may_have_come_by_several_paths_is_for_the_first_that_has_a_session() {
+    let (mut table, mut rng) = (Table::default(), fastrand::Rng::with_seed(1));
+    let (device, interface) = (single(0, "192.0.2.1"), single(2, "192.0.2.1"));
+    let plain = table.insert(interface, &mut rng).unwrap();
+    assert_eq!(table.find(&[device, interface], &naming(None)), Ok(plain));
+    let bound = table.insert(device, &mut rng).unwrap();
+    assert_eq!(table.find(&[device, interface], &naming(None)), Ok(bound));
+    assert!(table.unknown().is_empty(), "a path without a session is no packet that nobody has");
 }

@@ -62,6 +62,14 @@ pub fn gobgp(lab: &Lab) -> Result<()> {
 fn all(lab: &Lab, which: Which) -> Result<()> {
     let mut scene = Scene::new(lab)?;
     scene.apply("conf", &conf("").replace("17900", "179"))?;
+    // A router that is not there, and no device written: what is bound to one stands beside it.
+    scene.apply(
+        "nobody",
+        &Session { bfd: Some(300), ..Session::default() }
+            .peer()
+            .replace(ROUTER, "192.168.0.99")
+            .replace("tor", "nobody"),
+    )?;
     let usual = Session::default();
     let step = |what: &str, result: Result<()>| result.with_context(|| format!("{which:?}: {what}"));
     step("external", external(&scene, which))?;
@@ -80,6 +88,10 @@ fn all(lab: &Lab, which: Which) -> Result<()> {
         for interval in [300, 50] {
             step(&format!("BFD at {interval} ms"), bfd(&scene, which, interval))?;
         }
+    }
+    for node in &scene.nodes {
+        let log = node.speaker.as_ref().context("no speaker")?.log();
+        ensure!(!log.contains("is taken"), "{which:?}: {log}");
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ tests![
     what_was_written_last_arrives_although_the_reader_left_something_unread,
     nobody_listening_is_told,
     a_port_that_is_taken_is_refused_and_its_holder_named,
+    a_port_is_bound_for_a_device_and_for_all_others_in_any_order,
     both_sides_with_the_same_password_connect,
     without_the_password_nothing_gets_through,
     a_whole_network_has_one_password,
@@ -24,7 +25,7 @@ const LOCAL: [&str; 2] = ["127.0.0.1", "::1"];
 
 fn listen(address: &str) -> (TcpListener, SocketAddr) {
     ip("link set dev lo up");
-    let listener = TcpListener::bind(SocketAddr::new(address.parse().unwrap(), 0), None).unwrap();
+    let listener = TcpListener::bind(SocketAddr::new(address.parse().unwrap(), 0), None, []).unwrap();
     let at = listener.local_addr().unwrap();
     (listener, at)
 }
@@ -135,13 +136,13 @@ fn nobody_listening_is_told() {
 
 fn a_port_that_is_taken_is_refused_and_its_holder_named() {
     let (_listener, at) = listen("127.0.0.1");
-    let error = TcpListener::bind(at, None).unwrap_err();
+    let error = TcpListener::bind(at, None, []).unwrap_err();
     assert!(matches!(&error, Error::Listening { .. }), "{error}");
     let text = error.to_string();
     let pid = format!("process {} (", std::process::id());
     assert!(text.contains(&pid) && text.contains("spec.listenPort"), "{text}");
     // IPv4 and IPv6 are apart.
-    TcpListener::bind(SocketAddr::new("::".parse().unwrap(), at.port()), None).unwrap();
+    TcpListener::bind(SocketAddr::new("::".parse().unwrap(), at.port()), None, []).unwrap();
 }
 
 fn alone(at: SocketAddr) -> (IpAddr, u8) {
@@ -153,6 +154,30 @@ fn with_password(password: &str) -> TcpOptions {
 }
 
 const MD5_DROPS: [&str; 3] = ["TCPMD5NotFound", "TCPMD5Unexpected", "TCPMD5Failure"];
+
+fn a_port_is_bound_for_a_device_and_for_all_others_in_any_order() {
+    ip("link set dev lo up");
+    let at: SocketAddr = "0.0.0.0:1790".parse().unwrap();
+    let to = SocketAddr::new(LOCAL[0].parse().unwrap(), at.port());
+    for order in [[None, Some("lo")], [Some("lo"), None]] {
+        let mut ours: Vec<TcpListener> = Vec::new();
+        for device in order {
+            let next = TcpListener::bind(at, device, &ours).unwrap_or_else(|e| panic!("{order:?}: {e}"));
+            ours.push(next);
+        }
+        let connection = TcpConnection::connect(to, &TcpOptions::default()).unwrap();
+        outcome(&connection).unwrap();
+        for (device, listener) in order.iter().zip(&ours) {
+            assert_eq!(
+                listener.accept().unwrap().is_some(),
+                device.is_some(),
+                "the one that is bound to the device has it"
+            );
+        }
+        let error = TcpListener::bind(at, None, []).unwrap_err();
+        assert!(matches!(&error, Error::Listening { .. }), "nobody else has the port: {error}");
+    }
+}
 
 fn both_sides_with_the_same_password_connect() {
     for address in LOCAL {
@@ -252,5 +277,5 @@ fn the_source_and_the_device_are_those_that_were_asked_for() {
     let nowhere = TcpOptions { device: Some("eth9".into()), ..TcpOptions::default() };
     let text = TcpConnection::connect(at, &nowhere).unwrap_err().to_string();
     assert!(text.contains("No such device"), "{text}");
-    TcpListener::bind("127.0.0.1:0".parse().unwrap(), Some("lo")).unwrap();
+    TcpListener::bind("127.0.0.1:0".parse().unwrap(), Some("lo"), []).unwrap();
 }

@@ -247,11 +247,14 @@ impl Thread {
             // An error here is about a packet that was sent earlier.
             let Ok(Some(arrival)) = receiver.receive(buffer) else { return };
             let message = buffer.get(..arrival.length.min(PACKET)).unwrap_or_default();
+            let peer = arrival.from.ip();
+            let by = |interface| Path::Single { interface, peer };
             let came_by = match port {
-                (SINGLE_HOP_PORT, _, None) => Path::Single { interface: arrival.on, peer: arrival.from.ip() },
-                // Bound to its device, which in a VRF is not the interface by which packets come in.
-                (SINGLE_HOP_PORT, ..) => Path::Single { interface: IfIndex(0), peer: arrival.from.ip() },
-                _ => Path::Multi { local: arrival.to, peer: arrival.from.ip() },
+                (SINGLE_HOP_PORT, _, None) => vec![by(arrival.on)],
+                // A device is a path of its own, since in a VRF it is not the interface by which packets come in. What is
+                // for a session without a device comes to this socket too.
+                (SINGLE_HOP_PORT, ..) => vec![by(IfIndex(0)), by(arrival.on)],
+                _ => vec![Path::Multi { local: arrival.to, peer }],
             };
             let found = self.table.find(&came_by, message).ok();
             if let Some(running) = found.and_then(|d| self.sessions.get_mut(&d)) {
@@ -304,7 +307,10 @@ impl Thread {
         let text = |e: Error| e.to_string();
         let port = listens(&watched);
         if !self.receivers.contains_key(&port) {
-            let receiver = HopReceiver::bind(port.1, port.0, port.2.as_deref()).map_err(text)?;
+            let receiver = {
+                let same = self.receivers.iter().filter(|(p, _)| (p.0, p.1) == (port.0, port.1));
+                HopReceiver::bind(port.1, port.0, port.2.as_deref(), same.map(|(_, (_, r))| r)).map_err(text)?
+            };
             self.poller.add(&receiver, self.next_token).map_err(text)?;
             self.receivers.insert(port, (self.next_token, receiver));
             self.next_token += 1;

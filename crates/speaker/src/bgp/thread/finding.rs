@@ -6,6 +6,7 @@
 //!  BgpPeer of a network ──► a connection from there ───┴──► a router like any other, for as long as it is found
 //! ```
 
+use super::listening::may_come_by;
 use super::{Thread, end_of};
 use crate::bgp::facts::member;
 use crate::bgp::intent::{Finding, Intent, Router};
@@ -83,7 +84,9 @@ impl Thread {
     pub(super) fn take_in(&mut self, from: SocketAddr, device: &Option<String>) -> Option<String> {
         let host = Prefix::host(from.ip());
         let networks = self.intent.found.iter().filter_map(|(name, (finding, router))| match finding {
-            Finding::Range(prefix) if prefix.contains(host) && router.transport.device == *device && !router.down => {
+            Finding::Range(prefix)
+                if prefix.contains(host) && may_come_by(&router.transport, device) && !router.down =>
+            {
                 Some((prefix.length(), name.clone()))
             }
             _ => None,

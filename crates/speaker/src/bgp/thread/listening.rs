@@ -3,8 +3,13 @@
 use super::{ACCEPTS, LISTEN_AGAIN, ListenAt, Thread, end_of};
 use bgp::Direction;
 use engine::IfIndex;
-use net::TcpListener;
+use net::{TcpListener, TcpOptions};
 use std::collections::BTreeSet;
+
+/// A router for which no device is written comes by any, also by one that has a listener of its own for another's sake.
+pub(super) fn may_come_by(transport: &TcpOptions, device: &Option<String>) -> bool {
+    transport.device.is_none() || transport.device == *device
+}
 
 impl Thread {
     /// Opens and closes listeners, and gives each the passwords of its routers.
@@ -17,7 +22,8 @@ impl Thread {
         for place in wanted {
             let (address, device) = &place;
             if !self.listeners.contains_key(&place) {
-                let opened = TcpListener::bind(*address, device.as_deref());
+                let ours = self.listeners.values().map(|(_, listener)| listener);
+                let opened = TcpListener::bind(*address, device.as_deref(), ours);
                 match opened.and_then(|l| self.poller.add(&l, self.next_listener).map(|()| l)) {
                     Ok(listener) => {
                         self.listeners.insert(place.clone(), (self.next_listener, listener));
@@ -34,7 +40,7 @@ impl Thread {
             }
             let Some((_, listener)) = self.listeners.get(&place) else { continue };
             for (name, network, transport) in self.networks(&self.intent) {
-                if network.0.is_ipv4() != address.is_ipv4() || transport.device != *device {
+                if network.0.is_ipv4() != address.is_ipv4() || !may_come_by(transport, device) {
                     continue;
                 }
                 if let Err(error) = listener.set_password(network, transport.password.as_deref()) {
@@ -61,7 +67,9 @@ impl Thread {
                 tracing::debug!(%from, "a connection of a stranger was closed: no BgpPeer has this address");
                 continue;
             };
-            let Some(peer) = self.peers.get(&name).filter(|p| p.router.transport.device == device) else { continue };
+            let Some(peer) = self.peers.get(&name).filter(|p| may_come_by(&p.router.transport, &device)) else {
+                continue;
+            };
             let ready = tcp.set_ttl(peer.router.transport.ttl).and_then(|()| tcp.local());
             let Ok(local) = ready else { continue };
             let Some(connection) = self.adopt(&name, tcp, false) else { continue };
