@@ -125,10 +125,10 @@ fn an_address_in_use_cannot_be_taken_out_of_its_pool_and_its_services_are_named(
 #[test]
 fn a_long_list_of_users_stays_readable() {
     let uses: InUse =
-        (0..100u8).map(|n| (IpAddr::from([10, 0, 0, n]), vec![ServiceKey::new("ns", format!("s{n}"))])).collect();
+        (0..100u8).map(|n| (IpAddr::from([10, 0, 0, n]), vec![ServiceKey::new("ns", &format!("s{n}"))])).collect();
     let text = check_pool_delete(&simple("p", "10.0.0.0/24"), &uses).unwrap_err().to_string();
     assert!(text.contains("10.0.0.4 by ns/s4, and 95 more addresses;") && text.len() < 500, "{text}");
-    let many = (0..1000).map(|n| ServiceKey::new("ns", format!("s{n}"))).collect();
+    let many = (0..1000).map(|n| ServiceKey::new("ns", &format!("s{n}"))).collect();
     let text = Uses(vec![("10.0.0.1".parse().unwrap(), many)]).to_string();
     assert!(text.ends_with("ns/s4 and 995 more") && text.len() < 200, "{text}");
 }

@@ -1,18 +1,38 @@
 //! An EndpointSlice as oxelb reads it: on which nodes a Service has endpoints that serve.
 
 use crate::keys;
+use crate::namespaced::Namespaced;
 use crate::service::ServiceKey;
 use k8s_openapi::api::discovery::v1 as discovery;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Namespace and name of an EndpointSlice.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct SliceKey {
+pub struct SliceKey(Namespaced);
+
+impl SliceKey {
+    /// The key of the slice `name` in `namespace`.
+    pub fn new(namespace: &str, name: &str) -> SliceKey {
+        SliceKey(Namespaced::new(namespace, name))
+    }
+
     /// The slice's namespace.
-    pub namespace: String,
+    pub fn namespace(&self) -> &str {
+        self.0.namespace()
+    }
+
     /// The slice's name.
-    pub name: String,
+    pub fn name(&self) -> &str {
+        self.0.name()
+    }
+}
+
+impl fmt::Display for SliceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// Where a part of a Service's endpoints is.
@@ -39,8 +59,8 @@ impl EndpointSlice {
     /// Reads a slice; `None` when it belongs to no Service.
     pub fn read(object: &discovery::EndpointSlice) -> Option<EndpointSlice> {
         let meta = &object.metadata;
-        let namespace = meta.namespace.clone().unwrap_or_default();
-        let service = meta.labels.as_ref()?.get(keys::SLICE_SERVICE)?.clone();
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        let service = ServiceKey::new(namespace, meta.labels.as_ref()?.get(keys::SLICE_SERVICE)?);
         let mut nodes: BTreeMap<String, Serving> = BTreeMap::new();
         for endpoint in &object.endpoints {
             let Some(node) = &endpoint.node_name else { continue };
@@ -55,7 +75,7 @@ impl EndpointSlice {
             let on_node = nodes.entry(node.clone()).or_default();
             if ready { on_node.ready += 1 } else { on_node.terminating += 1 }
         }
-        let key = SliceKey { namespace: namespace.clone(), name: meta.name.clone().unwrap_or_default() };
-        Some(EndpointSlice { key, service: ServiceKey { namespace, name: service }, nodes })
+        let key = SliceKey::new(namespace, meta.name.as_deref().unwrap_or_default());
+        Some(EndpointSlice { key, service, nodes })
     }
 }

@@ -12,6 +12,7 @@ pub mod crd;
 pub mod eip;
 pub mod endpoints;
 pub mod keys;
+mod namespaced;
 pub mod node;
 pub mod ownership;
 pub mod peer;

@@ -3,6 +3,7 @@
 use crate::address::Family;
 use crate::condition::Condition;
 use crate::keys;
+use crate::namespaced::Namespaced;
 use crate::selector::Labels;
 use k8s_openapi::api::core::v1 as core;
 use serde::{Deserialize, Serialize};
@@ -12,23 +13,28 @@ use std::str::FromStr;
 
 /// Namespace and name of a Service; as text `namespace/name`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ServiceKey {
-    /// The Service's namespace.
-    pub namespace: String,
-    /// The Service's name.
-    pub name: String,
-}
+pub struct ServiceKey(Namespaced);
 
 impl ServiceKey {
     /// The key of the Service `name` in `namespace`.
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> ServiceKey {
-        ServiceKey { namespace: namespace.into(), name: name.into() }
+    pub fn new(namespace: &str, name: &str) -> ServiceKey {
+        ServiceKey(Namespaced::new(namespace, name))
+    }
+
+    /// The Service's namespace.
+    pub fn namespace(&self) -> &str {
+        self.0.namespace()
+    }
+
+    /// The Service's name.
+    pub fn name(&self) -> &str {
+        self.0.name()
     }
 }
 
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        self.0.fmt(f)
     }
 }
 
@@ -145,7 +151,10 @@ impl Service {
         }
         let ingress = status.and_then(|s| s.load_balancer.as_ref()).and_then(|l| l.ingress.as_ref());
         Some(Service {
-            key: ServiceKey::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default()),
+            key: ServiceKey::new(
+                meta.namespace.as_deref().unwrap_or_default(),
+                meta.name.as_deref().unwrap_or_default(),
+            ),
             uid: meta.uid.clone().unwrap_or_default(),
             resource_version: meta.resource_version.clone().unwrap_or_default(),
             served,

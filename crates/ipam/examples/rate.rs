@@ -21,7 +21,7 @@ fn on_cpu() -> u64 {
 }
 
 fn service(n: u32, family: Family) -> Service {
-    let key = ServiceKey::new("default", format!("service-{n:06}"));
+    let key = ServiceKey::new("default", &format!("service-{n:06}"));
     Service { key, uid: n.to_string(), served: true, families: vec![family], ..Service::default() }
 }
 

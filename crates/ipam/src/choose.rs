@@ -236,7 +236,7 @@ impl Ipam {
 
     /// The pool of a Service that names neither pool nor address (compat §2.3.4, §2.3.5).
     fn automatic(&self, service: &Service, family: Family) -> Result<&PoolState, Refusal> {
-        let namespace = &service.key.namespace;
+        let namespace = service.key.namespace();
         let labels = self.namespaces.get(namespace);
         let open = || self.valid_pools().filter(|s| usable(s).is_ok());
         let serves = |s: &&PoolState| s.pool.serves_namespace(namespace, labels);
@@ -247,7 +247,7 @@ impl Ipam {
         if let Some(state) = own.or_else(|| open().filter(has_family).find(|s| s.pool.default)) {
             return Ok(state);
         }
-        let namespace = namespace.clone();
+        let namespace = namespace.to_owned();
         match open().any(|s| serves(&s) || s.pool.default) {
             true => Err(Refusal::NoPoolOfFamily { namespace, family }),
             false => Err(Refusal::NoDefaultPool { namespace }),

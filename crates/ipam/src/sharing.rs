@@ -23,7 +23,7 @@ pub(crate) fn clash(one: &Service, other: &Service) -> Option<String> {
 pub(crate) fn forbidden(sharing: Sharing, one: &Service, other: &Service) -> Option<&'static str> {
     match sharing {
         Sharing::None => Some("spec.sharing of its pool is None; ask for another address"),
-        Sharing::Namespace if one.key.namespace != other.key.namespace => {
+        Sharing::Namespace if one.key.namespace() != other.key.namespace() => {
             Some("spec.sharing of its pool lets only Services of one namespace share; ask for another address")
         }
         Sharing::Namespace | Sharing::Cluster => None,

@@ -28,15 +28,16 @@ pub fn give_back_memory() {
 }
 
 /// Takes from this process the pages of its own program: those in use come back from the page cache as they are used,
-/// those that only the start needed do not. To be called before [`crate::lock_memory`], which keeps what is there.
-/// Where the system does not say what is mapped nothing happens.
+/// those that only the start of something needed do not. Where the system does not say what is mapped nothing happens.
 pub fn let_go_of_program() {
     let Ok(program) = fs::read_link("/proc/self/exe") else { return };
     let maps = fs::read_to_string("/proc/self/smaps").unwrap_or_default();
-    for (start, end) in program.to_str().map(|program| as_in_file(&maps, program)).unwrap_or_default() {
-        // Not let go costs memory, nothing else.
-        let _ = sys::let_go_of_pages(start, end);
-    }
+    unlocked(|| {
+        for (start, end) in program.to_str().map(|program| as_in_file(&maps, program)).unwrap_or_default() {
+            // Not let go costs memory, nothing else.
+            let _ = sys::let_go_of_pages(start, end);
+        }
+    });
 }
 
 /// Where /proc/PID/smaps says that parts of `program` are mapped that nobody can write to and nobody has written to: what

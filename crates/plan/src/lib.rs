@@ -32,15 +32,17 @@
 //! ([`World::set_fallback_nodes`]): its own and its peers. They count as Ready.
 
 mod bgp;
+mod part;
 mod reason;
 mod world;
 
 pub use bgp::{Announced, BgpNote, BgpPlan, Speaks, bgp, fnv1a};
+pub use part::ServicePart;
 pub use reason::{NoCandidate, Note};
-pub use world::{World, part_of};
+pub use world::World;
 
 use api::pool::{Failover, Interface, Partition};
-use api::{Family, Node, Pool, Protocol, RouteOptions, Service, ServiceKey, Vrrp};
+use api::{Family, Node, Pool, Protocol, RouteOptions, ServiceKey, Vrrp};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -148,11 +150,11 @@ pub fn plan(world: &World) -> Plan {
 }
 
 /// The addresses that Services of ours have, with those Services in order of their keys.
-fn addresses<'a>(world: &'a World, notes: &mut BTreeSet<Note>) -> BTreeMap<IpAddr, Vec<&'a Service>> {
-    let mut addresses: BTreeMap<IpAddr, Vec<&Service>> = BTreeMap::new();
+fn addresses<'a>(world: &'a World, notes: &mut BTreeSet<Note>) -> BTreeMap<IpAddr, Vec<&'a ServicePart>> {
+    let mut addresses: BTreeMap<IpAddr, Vec<&ServicePart>> = BTreeMap::new();
     for service in world.services().filter(|s| s.served) {
         for address in service.ingress.iter().collect::<BTreeSet<_>>() {
-            if !service.families.is_empty() && !service.families.contains(&Family::of(*address)) {
+            if service.family.is_some_and(|family| family != Family::of(*address)) {
                 notes.insert(Note::Family { address: *address, service: service.key.clone() });
                 continue;
             }
@@ -211,7 +213,7 @@ fn some<'a>(
 /// Those of the nodes that serve all of the Services with policy Local.
 fn serving<'a>(
     nodes: BTreeSet<&'a str>,
-    services: &[&Service],
+    services: &[&ServicePart],
     endpoints: &BTreeMap<&ServiceKey, BTreeSet<&str>>,
 ) -> Result<BTreeSet<&'a str>, NoCandidate> {
     let mut left = nodes.clone();

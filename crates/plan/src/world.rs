@@ -1,6 +1,7 @@
 //! The snapshot of the cluster that is planned from, kept up to date object by object.
 
-use api::{Bgp, EndpointSlice, InvalidBgp, InvalidPool, Node, Peer, Pool, Service, ServiceKey, SliceKey};
+use crate::ServicePart;
+use api::{Bgp, EndpointSlice, InvalidBgp, InvalidPool, Node, Peer, Pool, ServiceKey, SliceKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +10,9 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Default)]
 pub struct World {
     pools: BTreeMap<String, Known>,
-    services: BTreeMap<ServiceKey, Arc<Service>>,
+    services: BTreeMap<ServiceKey, ServicePart>,
+    /// The names of pools that Services have as a label, each once.
+    labels: BTreeSet<Arc<str>>,
     /// Those with policy Local and addresses; asked for after every change, so not sought among thousands each time.
     need_slices: BTreeSet<ServiceKey>,
     nodes: BTreeMap<String, Node>,
@@ -36,19 +39,6 @@ struct Known {
     gone: bool,
 }
 
-/// All of a Service that decides over its announcement; the rest is left empty. Thousands are kept.
-pub fn part_of(service: &Service) -> Service {
-    Service {
-        key: service.key.clone(),
-        served: service.served,
-        families: service.families.clone(),
-        local: service.local,
-        ingress: service.ingress.clone(),
-        pool_label: service.pool_label.clone(),
-        ..Service::default()
-    }
-}
-
 impl World {
     /// A pool is new or different. One that is not valid any more stays what it was.
     pub fn set_pool(&mut self, name: &str, pool: Result<Pool, InvalidPool>) {
@@ -70,9 +60,15 @@ impl World {
     }
 
     /// A Service is new or different.
-    pub fn set_service(&mut self, service: impl Into<Arc<Service>>) {
-        let service = service.into();
-        if service.served && service.local && !service.ingress.is_empty() {
+    pub fn set_service(&mut self, service: impl Into<ServicePart>) {
+        let mut service = service.into();
+        if let Some(label) = &mut service.pool {
+            match self.labels.get(label) {
+                Some(known) => *label = known.clone(),
+                None => drop(self.labels.insert(label.clone())),
+            }
+        }
+        if service.needs_slices() {
             self.need_slices.insert(service.key.clone());
         } else {
             self.need_slices.remove(&service.key);
@@ -189,8 +185,18 @@ impl World {
     }
 
     /// All Services, by namespace and name.
-    pub fn services(&self) -> impl Iterator<Item = &Service> {
-        self.services.values().map(Arc::as_ref)
+    pub fn services(&self) -> impl Iterator<Item = &ServicePart> {
+        self.services.values()
+    }
+
+    /// A Service.
+    pub fn service(&self, key: &ServiceKey) -> Option<&ServicePart> {
+        self.services.get(key)
+    }
+
+    /// All EndpointSlices, by namespace and name.
+    pub fn slices(&self) -> impl Iterator<Item = &EndpointSlice> {
+        self.slices.values()
     }
 
     pub(crate) fn nodes(&self) -> &BTreeMap<String, Node> {
@@ -217,12 +223,12 @@ impl World {
 
     /// The pool of an address: that which its Services say they have, then any pool that contains it, then one that is
     /// gone. Excluded addresses are of the pool too: they may be in use since before they were excluded.
-    pub(crate) fn pool_of(&self, address: IpAddr, services: &[&Service]) -> Option<&Pool> {
+    pub(crate) fn pool_of(&self, address: IpAddr, services: &[&ServicePart]) -> Option<&Pool> {
         let contains = |gone: bool| {
             let known = self.pools.values().filter(move |k| k.gone == gone).filter_map(|k| k.pool.as_ref());
             known.filter(move |p| p.addresses.contains(address))
         };
-        let said = |p: &&Pool| services.iter().any(|s| s.pool_label.as_deref() == Some(p.name.as_str()));
+        let said = |p: &&Pool| services.iter().any(|s| s.pool.as_deref() == Some(p.name.as_str()));
         contains(false)
             .find(said)
             .or_else(|| contains(false).next())
@@ -243,7 +249,7 @@ impl World {
     /// The addresses of Services that have no other pool than this one.
     fn used_of(&self, pool: &str) -> BTreeSet<IpAddr> {
         let served = self.services().filter(|s| s.served);
-        let of = |(ip, s): &(IpAddr, &Service)| self.pool_of(*ip, &[*s]).is_some_and(|p| p.name == pool);
+        let of = |(ip, s): &(IpAddr, &ServicePart)| self.pool_of(*ip, &[*s]).is_some_and(|p| p.name == pool);
         served.flat_map(|s| s.ingress.iter().map(move |ip| (*ip, s))).filter(of).map(|(ip, _)| ip).collect()
     }
 

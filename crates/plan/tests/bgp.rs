@@ -86,7 +86,7 @@ fn with_policy_local_only_nodes_with_endpoints_announce() {
     let mut world = world();
     world.set_service(service("b", "172.22.0.3", true));
     assert_eq!(announced(&world, "n1"), ["172.22.0.2"]);
-    let key = SliceKey { namespace: "n".to_owned(), name: "b-1".to_owned() };
+    let key = SliceKey::new("n", "b-1");
     let nodes = [("n2".to_owned(), Serving { ready: 2, terminating: 0 })].into();
     world.set_slice(EndpointSlice { key: key.clone(), service: ServiceKey::new("n", "b"), nodes });
     assert_eq!(announced(&world, "n1"), ["172.22.0.2"]);

@@ -40,7 +40,7 @@ fn name(n: usize) -> String {
 }
 
 fn key(n: usize) -> ServiceKey {
-    ServiceKey::new("n", name(n))
+    ServiceKey::new("n", &name(n))
 }
 
 prop_compose! {
@@ -66,7 +66,7 @@ prop_compose! {
     fn slices()(all in prop::collection::vec((0..8usize, prop::collection::btree_map(0..7usize, (0..2u32, 0..2u32), 0..4)), 0..10)) -> Vec<Change> {
         all.into_iter().enumerate().map(|(n, (of, nodes))| {
             let nodes = nodes.into_iter().map(|(n, (ready, terminating))| (name(n), Serving { ready, terminating })).collect();
-            Change::Slice(EndpointSlice { key: SliceKey { namespace: "n".to_owned(), name: name(n) }, service: key(of), nodes })
+            Change::Slice(EndpointSlice { key: SliceKey::new("n", &name(n)), service: key(of), nodes })
         }).collect()
     }
 }

@@ -51,7 +51,7 @@ fn slice(name: &str, of: &str, nodes: &[(&str, u32, u32)]) -> EndpointSlice {
     let serving = |(n, ready, terminating): &(&str, u32, u32)| {
         ((*n).to_owned(), api::endpoints::Serving { ready: *ready, terminating: *terminating })
     };
-    let key = SliceKey { namespace: "n".to_owned(), name: name.to_owned() };
+    let key = SliceKey::new("n", name);
     EndpointSlice { key, service: self::key(of), nodes: nodes.iter().map(serving).collect() }
 }
 
@@ -186,7 +186,7 @@ fn d2_a_local_service_is_announced_where_its_endpoints_serve_and_withdrawn_when_
     // Endpoints move.
     world.set_slice(slice("s-1", "s", &[("c", 1, 0)]));
     assert_eq!(candidates(&world, "10.0.0.1"), Ok(set(&["b", "c"])));
-    world.remove_slice(&SliceKey { namespace: "n".to_owned(), name: "s-2".to_owned() });
+    world.remove_slice(&SliceKey::new("n", "s-2"));
     assert_eq!(candidates(&world, "10.0.0.1"), Ok(set(&["c"])));
     // None is left.
     world.set_slice(slice("s-1", "s", &[]));

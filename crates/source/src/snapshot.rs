@@ -2,7 +2,9 @@
 
 use crate::types::Object;
 use crate::whole::write_whole;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use std::borrow::Borrow;
+use std::cell::Cell;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
@@ -11,9 +13,27 @@ use std::path::Path;
 const VERSION: u32 = 2;
 
 #[derive(Serialize)]
-struct Saved<'a> {
+struct Saved<T: Serialize> {
     version: u32,
-    objects: &'a [Object],
+    objects: T,
+}
+
+/// Made one by one as they are written: there may be ten thousand.
+struct OneByOne<I>(Cell<Option<I>>);
+
+/// An object, owned or lent.
+struct Said<O>(O);
+
+impl<O: Borrow<Object>> Serialize for Said<O> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.borrow().serialize(serializer)
+    }
+}
+
+impl<I: IntoIterator<Item: Serialize>> Serialize for OneByOne<I> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.take().into_iter().flatten())
+    }
 }
 
 #[derive(Deserialize)]
@@ -56,8 +76,10 @@ pub enum SnapshotError {
 }
 
 /// Saves the objects so that, whenever the machine stops, either the old or the new snapshot is whole.
-pub fn save(path: &Path, objects: &[Object]) -> Result<(), SnapshotError> {
-    let written = write_whole(path, |file| Ok(serde_json::to_writer(file, &Saved { version: VERSION, objects })?));
+pub fn save(path: &Path, objects: impl IntoIterator<Item: Borrow<Object>>) -> Result<(), SnapshotError> {
+    let each = objects.into_iter().map(Said);
+    let saved = Saved { version: VERSION, objects: OneByOne(Cell::new(Some(each))) };
+    let written = write_whole(path, |file| Ok(serde_json::to_writer(file, &saved)?));
     written.map_err(|error| SnapshotError::Io { path: path.display().to_string(), error })
 }
 
@@ -86,7 +108,7 @@ mod tests {
             wanted_addresses: vec![Ok("10.0.0.1".parse().unwrap()), Err("ten".into())],
             ..Service::default()
         };
-        let slice_key = SliceKey { namespace: "n".into(), name: "s-1".into() };
+        let slice_key = SliceKey::new("n", "s-1");
         vec![
             Object::Pool(Box::new(Eip::new("p", EipSpec { address: "10.0.0.0/24".into(), ..EipSpec::default() }))),
             Object::Service(service.into()),
@@ -112,8 +134,8 @@ mod tests {
         assert!(
             matches!(load(&path), Err(SnapshotError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound)
         );
-        save(&path, &objects()).unwrap();
-        save(&path, &objects()).unwrap();
+        save(&path, objects()).unwrap();
+        save(&path, objects()).unwrap();
         assert_eq!(load(&path).unwrap(), objects());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left behind");
         let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
@@ -124,7 +146,7 @@ mod tests {
     fn what_cannot_be_understood_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("snapshot.json");
-        save(&path, &objects()).unwrap();
+        save(&path, objects()).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, &text[..text.len() / 2]).unwrap();
         assert!(matches!(load(&path), Err(SnapshotError::Damaged { .. })));
@@ -136,9 +158,9 @@ mod tests {
     fn a_failed_save_leaves_the_last_snapshot() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("snapshot.json");
-        save(&path, &objects()).unwrap();
+        save(&path, objects()).unwrap();
         std::fs::create_dir(path.with_extension("tmp")).unwrap(); // so that the temporary file cannot be made
-        assert!(matches!(save(&path, &[]), Err(SnapshotError::Io { .. })));
+        assert!(matches!(save(&path, Vec::<Object>::new()), Err(SnapshotError::Io { .. })));
         assert_eq!(load(&path).unwrap(), objects());
     }
 }

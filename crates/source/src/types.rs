@@ -332,7 +332,7 @@ impl fmt::Display for ObjectRef {
             ObjectRef::Pool(name) => write!(f, "Eip {name}"),
             ObjectRef::Service(key) => write!(f, "Service {key}"),
             ObjectRef::Node(name) => write!(f, "Node {name}"),
-            ObjectRef::Slice(key) => write!(f, "EndpointSlice {}/{}", key.namespace, key.name),
+            ObjectRef::Slice(key) => write!(f, "EndpointSlice {key}"),
             ObjectRef::Namespace(name) => write!(f, "Namespace {name}"),
             ObjectRef::Speaker(name) => write!(f, "Speaker {name}"),
             ObjectRef::Memberlist => f.write_str("Secret memberlist"),

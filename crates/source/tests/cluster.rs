@@ -308,7 +308,7 @@ async fn a_stale_or_bad_write_is_told_apart(server: &mut Server) {
     let refused = store.write(Write::Service(patch.clone())).await;
     assert!(matches!(&refused, Err(WriteError::Refused(text)) if text.contains("not a label")), "{refused:?}");
 
-    patch.key.name = "nothing".into();
+    patch.key = ServiceKey::new(patch.key.namespace(), "nothing");
     assert_eq!(store.write(Write::Service(patch)).await, Err(WriteError::Gone));
     let status = Box::new(EipStatus::default());
     assert_eq!(store.write(Write::PoolStatus { name: "nothing".into(), status }).await, Err(WriteError::Gone));
@@ -518,7 +518,7 @@ async fn slices_come_and_go_with_the_need(server: &mut Server) {
     let key = |name: &str| ServiceKey::new("default", name);
     let slices = |told: &Told| -> BTreeSet<String> {
         let names = told.objects.keys().filter_map(|r| match r {
-            ObjectRef::Slice(key) => Some(key.name.clone()),
+            ObjectRef::Slice(key) => Some(key.name().to_owned()),
             _ => None,
         });
         names.collect()

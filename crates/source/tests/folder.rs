@@ -108,8 +108,7 @@ async fn everything_in_the_folder_is_read_and_kept_current() {
     assert_eq!(
         told.all
             .iter()
-            .filter(|e| format!("{e:?}")
-                .contains("Apply(Service(Service { key: ServiceKey { namespace: \"default\", name: \"b\""))
+            .filter(|e| format!("{e:?}").contains("Apply(Service(Service { key: ServiceKey(\"default/b\")"))
             .count(),
         1,
         "b never changed"

@@ -10,8 +10,8 @@ use crate::facts::Facts;
 use crate::intent::{Command, Intent};
 use crate::shell::{self, Handle};
 use crate::{Error, Options, bgp, metrics, status, warnings};
-use api::{Ownership, Pool, ServiceKey};
-use plan::{Note, Plan, World};
+use api::{EndpointSlice, Ownership, Pool, ServiceKey};
+use plan::{Note, Plan, ServicePart, World};
 use source::{Change, Event, Interest, Object, ObjectRef, Store, Write, WriteError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -26,7 +26,8 @@ const SNAPSHOT_AFTER: Duration = Duration::from_secs(2);
 const GATHER: Duration = Duration::from_millis(500);
 /// How often host settings, of whose change nobody tells, are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
-/// After this time the start is over: what only it needed is let go, and everything else is locked.
+/// After this time the start is over, of the program or of BGP in it: what only that needed is let go, and everything else
+/// is locked.
 const STARTED: Duration = Duration::from_secs(10);
 /// Planning takes at most one part in so many of the time, and a burst of Services leaves the processor to others.
 const PLANNING: u32 = 10;
@@ -44,9 +45,12 @@ struct Agent {
     options: Options,
     shell: Handle,
     bgp: bgp::Part,
-    /// Objects as read from the source, also for the snapshot.
+    /// Objects as read from the source, also for the snapshot; Services and EndpointSlices are in a world alone, since
+    /// there may be ten thousand of them.
     objects: BTreeMap<ObjectRef, Object>,
     world: World,
+    /// What is read, until everything was: then it is the one in force.
+    reading: World,
     /// What the last run knew, until everything was read.
     last: Vec<Object>,
     /// Pools that were deleted while Services used them: these keep what they have, also over a restart.
@@ -63,6 +67,8 @@ struct Agent {
     needs: watch::Sender<BTreeSet<ServiceKey>>,
     /// Services all of whose slices were read.
     slices_read: BTreeSet<ServiceKey>,
+    /// Services as they are to be once their slices were read.
+    waiting: BTreeMap<ServiceKey, ServicePart>,
     status: status::Status,
     written: Option<api::SpeakerStatus>,
     /// When to plan what has come since the last time, and the earliest moment to plan again.
@@ -73,6 +79,8 @@ struct Agent {
     write_at: Option<Instant>,
     look_at: Instant,
     lock_at: Option<Instant>,
+    /// Memory was locked, or could not be.
+    locked: bool,
 }
 
 pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output = ()>) -> Result<(), Error> {
@@ -98,6 +106,7 @@ pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output
     let mut agent = Agent {
         status: status::Status::new(&options),
         world: empty_world(&store, &options),
+        reading: empty_world(&store, &options),
         store,
         options,
         shell,
@@ -113,6 +122,7 @@ pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output
         sent: None,
         needs,
         slices_read: BTreeSet::new(),
+        waiting: BTreeMap::new(),
         written: None,
         plan_at: None,
         rested_at: Instant::now(),
@@ -120,6 +130,7 @@ pub(crate) async fn run(store: Store, options: Options, stop: impl Future<Output
         write_at: None,
         look_at: Instant::now(),
         lock_at: Some(Instant::now() + STARTED),
+        locked: false,
     };
     agent.load();
     let mut stop = pin!(stop);
@@ -189,24 +200,15 @@ impl Agent {
                     }
                     self.objects.insert(ObjectRef::Ownership, Object::Ownership(read));
                 }
-                Event::Change(Change::Apply(object)) => {
-                    let object = slim(object);
-                    let reference = object.reference();
-                    if let ObjectRef::Pool(name) = &reference {
-                        self.gone.remove(name);
-                    }
-                    if self.synced && !self.waits_for_slices(&object) {
-                        apply(&mut self.world, &object);
-                    }
-                    self.objects.insert(reference, object);
-                }
+                Event::Change(Change::Apply(object)) => self.take(object),
                 Event::Change(Change::Delete(reference)) => {
                     if reference == ObjectRef::Ownership {
                         self.bad_ownership = None;
                     }
-                    if self.synced {
-                        delete(&mut self.world, &reference);
+                    if let ObjectRef::Service(key) = &reference {
+                        self.waiting.remove(key);
                     }
+                    delete(self.newest(), &reference);
                     if let (Some(object), ObjectRef::Pool(name)) = (self.objects.remove(&reference), reference) {
                         self.gone.insert(name, object);
                     }
@@ -214,18 +216,18 @@ impl Agent {
                 Event::Synced => {
                     self.synced = true;
                     self.known = true;
-                    self.world = empty_world(&self.store, &self.options);
-                    self.objects.values().for_each(|o| apply(&mut self.world, o));
+                    self.world = std::mem::take(&mut self.reading);
                     self.remember_gone_pools();
-                    tracing::info!(objects = self.objects.len(), "everything was read");
+                    let objects = self.objects.len() + self.world.services().count() + self.world.slices().count();
+                    tracing::info!(objects, "everything was read");
                 }
                 Event::Reachable(Ok(())) => tracing::info!("objects can be read again"),
                 Event::Reachable(Err(reason)) => {
                     tracing::warn!(%reason, "objects cannot be read; what was known stays in force");
                 }
                 Event::SlicesRead(key) => {
-                    if let Some(service) = self.objects.get(&ObjectRef::Service(key.clone())).filter(|_| self.synced) {
-                        apply(&mut self.world, service);
+                    if let Some(service) = self.waiting.remove(&key) {
+                        self.newest().set_service(service);
                     }
                     self.slices_read.insert(key);
                 }
@@ -237,7 +239,8 @@ impl Agent {
             next = rest.try_recv().ok();
         }
         // Slices are read only for Services that are known, so the needs follow also before everything was read.
-        let needs = needs_of(&self.objects);
+        let mut needs = self.newest().needs_slices().clone();
+        needs.extend(self.waiting.values().filter(|s| s.needs_slices()).map(|s| s.key.clone()));
         self.slices_read.retain(|key| needs.contains(key));
         self.needs.send_if_modified(|known| (*known != needs).then(|| *known = needs).is_some());
         if self.synced {
@@ -250,12 +253,36 @@ impl Agent {
         }
     }
 
+    /// An object is new or different.
+    fn take(&mut self, object: Object) {
+        if let Object::Service(service) = &object {
+            let part = ServicePart::from(service.as_ref());
+            self.waiting.remove(&part.key);
+            if self.waits_for_slices(&part) {
+                self.waiting.insert(part.key.clone(), part);
+                return;
+            }
+        }
+        apply(self.newest(), &object);
+        let reference = object.reference();
+        if let ObjectRef::Pool(name) = &reference {
+            self.gone.remove(name);
+        }
+        if !matches!(object, Object::Service(_) | Object::Slice(_)) {
+            self.objects.insert(reference, object);
+        }
+    }
+
     /// A Service that changes to policy Local stays what it was until it is known where it has endpoints: nowhere would
     /// be wrong, and an outage.
-    fn waits_for_slices(&self, object: &Object) -> bool {
-        let Object::Service(service) = object else { return false };
-        let known = self.objects.contains_key(&ObjectRef::Service(service.key.clone()));
+    fn waits_for_slices(&self, service: &ServicePart) -> bool {
+        let known = self.synced && self.world.service(&service.key).is_some();
         known && service.served && service.local && !self.slices_read.contains(&service.key)
+    }
+
+    /// The world that newer objects are for.
+    fn newest(&mut self) -> &mut World {
+        if self.synced { &mut self.world } else { &mut self.reading }
     }
 
     fn load(&mut self) {
@@ -329,10 +356,14 @@ impl Agent {
             (true, false) => bgp::Known::NotAll,
             (true, true) => bgp::Known::All,
         };
+        let ran = self.bgp.runs();
         match self.bgp.replan(&self.world, &self.plan, known) {
             Ok(false) => {}
             Ok(true) => drop(self.write_at.get_or_insert_with(|| Instant::now() + GATHER)),
             Err(error) => tracing::error!(error, "BGP cannot be started"),
+        }
+        if self.bgp.runs() && !ran {
+            self.lock_at = Some(Instant::now() + STARTED);
         }
         let Some(keys) = self.keys() else { return };
         let intent = Arc::new(Intent::new(&self.plan, keys, self.acceptors(), &self.options));
@@ -419,7 +450,9 @@ impl Agent {
         if self.lock_at.is_some_and(|at| at <= now) {
             self.lock_at = None;
             net::let_go_of_program();
-            if let Err(error) = net::lock_memory() {
+            if !std::mem::replace(&mut self.locked, true)
+                && let Err(error) = net::lock_memory()
+            {
                 tracing::warn!(%error, "memory is not locked: on a node that swaps, answers may be late");
             }
         }
@@ -439,9 +472,13 @@ impl Agent {
             |name: &String| self.plan.notes.iter().any(|n| matches!(n, Note::PoolMissing { pool, .. } if pool == name));
         let gone = self.gone.iter().filter(|(name, _)| missing(name)).map(|(_, pool)| pool);
         let objects: Vec<Object> = self.objects.values().chain(gone).cloned().collect();
+        let services: Vec<ServicePart> = self.world.services().cloned().collect();
+        let slices: Vec<EndpointSlice> = self.world.slices().cloned().collect();
         let saved = tokio::task::spawn_blocking({
             let path = path.clone();
-            move || source::snapshot::save(&path, &objects)
+            let services = services.into_iter().map(|part| Object::Service(Arc::new(part.into())));
+            let slices = slices.into_iter().map(Object::Slice);
+            move || source::snapshot::save(&path, objects.into_iter().chain(services).chain(slices))
         });
         match saved.await {
             Ok(Ok(())) => {}
@@ -503,27 +540,13 @@ fn empty_world(store: &Store, options: &Options) -> World {
     world
 }
 
-/// The Services whose slices are needed.
-fn needs_of(objects: &BTreeMap<ObjectRef, Object>) -> BTreeSet<ServiceKey> {
-    let services = objects.values().filter_map(|o| if let Object::Service(s) = o { Some(s) } else { None });
-    services.filter(|s| s.served && s.local && !s.ingress.is_empty()).map(|s| s.key.clone()).collect()
-}
-
-/// What of an object is of use here: a thousand Services are kept, and their conditions and ports are most of them.
-fn slim(object: Object) -> Object {
-    match object {
-        Object::Service(service) => Object::Service(Arc::new(plan::part_of(&service))),
-        other => other,
-    }
-}
-
 fn apply(world: &mut World, object: &Object) {
     match object {
         Object::Pool(eip) => {
             let name = eip.metadata.name.clone().unwrap_or_default();
             world.set_pool(&name, Pool::try_from(eip.as_ref()));
         }
-        Object::Service(service) => world.set_service(service.clone()),
+        Object::Service(service) => world.set_service(service.as_ref()),
         Object::Node(node) => world.set_node(node.clone()),
         Object::Slice(slice) => world.set_slice(slice.clone()),
         Object::BgpConf(_) | Object::BgpPeer(_) if object.being_deleted() => delete(world, &object.reference()),

@@ -22,6 +22,7 @@ use crate::virtual_routers::VirtualRouters;
 use api::{Condition, Eip, Pool, Protocol, Service, ServiceKey, keys};
 use engine::Tick;
 use ipam::{Decision, Ipam};
+use plan::ServicePart;
 use source::{Change, Event, Object, ObjectRef, Write};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -360,8 +361,8 @@ impl Planner {
         self.decisions.remove(&key);
         self.announced.remove(&key);
         self.refused.remove(&Job::Service(key.clone()));
-        let (before, now) = (self.ipam.service(&key), plan::part_of(&service));
-        let announcement = before.is_none_or(|before| plan::part_of(before) != now);
+        let (before, now) = (self.ipam.service(&key), ServicePart::from(&service));
+        let announcement = before.is_none_or(|before| ServicePart::from(before) != now);
         let condition = before.and_then(|b| b.condition(keys::ANNOUNCED)) != service.condition(keys::ANNOUNCED);
         // What comes back of our own write is no news.
         let news = announcement || (condition && !self.spent.contains_key(&key));

@@ -85,7 +85,7 @@ pub(crate) fn name(meta: &ObjectMeta) -> String {
 
 /// The key of a Service; manifests need not name the namespace `default`.
 pub(crate) fn service_key(meta: &ObjectMeta) -> ServiceKey {
-    ServiceKey::new(meta.namespace.clone().unwrap_or_else(|| "default".to_owned()), name(meta))
+    ServiceKey::new(meta.namespace.as_deref().unwrap_or("default"), meta.name.as_deref().unwrap_or_default())
 }
 
 /// A Service, when it is any of our business.

@@ -148,8 +148,8 @@ impl Slices {
     }
 
     async fn list(&self, service: &ServiceKey) -> Result<(Vec<discovery::EndpointSlice>, u64), Failure> {
-        let params = ListParams::default().labels(&format!("{}={}", keys::SLICE_SERVICE, service.name));
-        let list = list(&self.client, &Request::new(path(Some(&service.namespace))), &params).await?;
+        let params = ListParams::default().labels(&format!("{}={}", keys::SLICE_SERVICE, service.name()));
+        let list = list(&self.client, &Request::new(path(Some(service.namespace()))), &params).await?;
         Ok((list.items, version(list.metadata.resource_version)))
     }
 
@@ -197,11 +197,11 @@ impl Slices {
     fn is_new(&self, slice: &discovery::EndpointSlice) -> bool {
         let service = slice.labels().get(keys::SLICE_SERVICE);
         // A slice whose label was changed is not of its old Service any more.
-        if self.held.get(&key(slice)).is_some_and(|held| Some(&held.service.name) != service) {
+        if self.held.get(&key(slice)).is_some_and(|held| Some(held.service.name()) != service.map(String::as_str)) {
             return true;
         }
         let Some(name) = service else { return false };
-        let service = ServiceKey::new(slice.namespace().unwrap_or_default(), name);
+        let service = ServiceKey::new(slice.meta().namespace.as_deref().unwrap_or_default(), name);
         self.known.get(&service).is_some_and(|known| version(slice.resource_version()) > *known)
     }
 
@@ -226,5 +226,5 @@ impl Slices {
 }
 
 fn key(slice: &discovery::EndpointSlice) -> SliceKey {
-    SliceKey { namespace: slice.namespace().unwrap_or_default(), name: slice.name_any() }
+    SliceKey::new(slice.meta().namespace.as_deref().unwrap_or_default(), &slice.name_any())
 }

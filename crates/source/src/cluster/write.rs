@@ -65,7 +65,7 @@ pub(super) async fn write(client: &Client, namespace: &str, write: Write) -> Res
 /// The status subresource of a Service also takes labels and finalizers, so that address and pool label change
 /// together. Its strategic merge patch knows conditions by their type and replaces ingress as a whole.
 async fn service(client: &Client, patch: ServicePatch) -> Result<Option<String>, WriteError> {
-    let path = core::Service::url_path(&(), Some(&patch.key.namespace));
+    let path = core::Service::url_path(&(), Some(patch.key.namespace()));
     let mut metadata = json!({ "resourceVersion": patch.resource_version });
     if let Some(label) = patch.pool_label {
         metadata["labels"] = json!({ keys::POOL: label });
@@ -85,7 +85,7 @@ async fn service(client: &Client, patch: ServicePatch) -> Result<Option<String>,
         status["conditions"] = json!(conditions);
     }
     let body = json!({ "metadata": metadata, "status": status });
-    status_patch(client, path, &patch.key.name, &PatchParams::default(), &Patch::Strategic(body)).await
+    status_patch(client, path, patch.key.name(), &PatchParams::default(), &Patch::Strategic(body)).await
 }
 
 /// Replaces the status as a whole, so that nothing of the old one stays in its maps.
@@ -219,7 +219,8 @@ async fn event(
     let (api_version, kind, namespace, name) = match about {
         ObjectRef::Pool(name) => (Eip::api_version(&()), Eip::kind(&()), None, name),
         ObjectRef::Service(key) => {
-            (core::Service::api_version(&()), core::Service::kind(&()), Some(key.namespace), key.name)
+            let (namespace, name) = (key.namespace().to_owned(), key.name().to_owned());
+            (core::Service::api_version(&()), core::Service::kind(&()), Some(namespace), name)
         }
         other => return Err(WriteError::Refused(format!("there are no events about {other:?}"))),
     };

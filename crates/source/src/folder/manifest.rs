@@ -34,7 +34,7 @@ impl Manifest {
             Manifest::Service(o) => ObjectRef::Service(service_key(&o.metadata)),
             Manifest::Slice(o) => {
                 let key = service_key(&o.metadata);
-                ObjectRef::Slice(SliceKey { namespace: key.namespace, name: key.name })
+                ObjectRef::Slice(SliceKey::new(key.namespace(), key.name()))
             }
             Manifest::Node(o) => ObjectRef::Node(name(&o.metadata)),
             Manifest::Namespace(o) => ObjectRef::Namespace(name(&o.metadata)),

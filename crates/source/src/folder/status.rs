@@ -47,7 +47,7 @@ struct Document<S> {
 pub(super) fn file_name(reference: &ObjectRef) -> Option<String> {
     Some(match reference {
         ObjectRef::Pool(name) => format!("Eip.{name}.yaml"),
-        ObjectRef::Service(ServiceKey { namespace, name }) => format!("Service.{namespace}.{name}.yaml"),
+        ObjectRef::Service(key) => format!("Service.{}.{}.yaml", key.namespace(), key.name()),
         ObjectRef::Speaker(name) => format!("Speaker.{name}.yaml"),
         ObjectRef::Memberlist => "Secret.memberlist.yaml".to_owned(),
         ObjectRef::Ownership => format!("ConfigMap.{}.yaml", keys::OWNERSHIP),
@@ -126,7 +126,7 @@ pub(super) fn text(reference: &ObjectRef, status: &Status) -> Result<String, Str
     match (reference, status) {
         (ObjectRef::Service(key), Status::Service { label, status }) => {
             let labels = label.clone().map(|label| [(keys::POOL.to_owned(), label)].into());
-            let metadata = ObjectMeta { namespace: Some(key.namespace.clone()), labels, ..named(&key.name) };
+            let metadata = ObjectMeta { namespace: Some(key.namespace().to_owned()), labels, ..named(key.name()) };
             yaml(("v1", "Service"), metadata, Some(status), None)
         }
         (ObjectRef::Pool(name), Status::Pool(status)) => {

@@ -146,6 +146,11 @@ impl Part {
         ended.map_or(Ok(()), Err)
     }
 
+    /// There was a router to talk to, so the thread runs.
+    pub(crate) fn runs(&self) -> bool {
+        self.thread.get().is_some()
+    }
+
     /// When [`Part::on_time`] has something to do.
     pub(crate) fn due(&self) -> Option<Instant> {
         [self.send_at, self.write_at].into_iter().flatten().min()
