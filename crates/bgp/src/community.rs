@@ -73,12 +73,13 @@ impl Community {
 }
 
 impl ExtendedCommunity {
-    /// The bandwidth of the link that the route was learned on, in octets a second (draft-ietf-idr-link-bandwidth).
-    /// It weighs paths against each other. Of a four-octet AS number only AS_TRANS is said.
+    /// The bandwidth of the link that the route was learned on, in octets a second. It weighs paths against each other.
+    /// Of a four-octet AS number only AS_TRANS is said. Receivers must take the transitive one and the other alike (RFC
+    /// 10005); this is the transitive one, since FRR 10 up to 10.5 shows the other and does not weigh by it.
     pub fn link_bandwidth(asn: Asn, octets_per_second: f32) -> ExtendedCommunity {
         let [a, b] = asn.two_octets().to_be_bytes();
         let [c, d, e, f] = octets_per_second.to_be_bytes();
-        ExtendedCommunity([0x40, 0x04, a, b, c, d, e, f])
+        ExtendedCommunity([0x00, 0x04, a, b, c, d, e, f])
     }
 }
 
@@ -180,7 +181,7 @@ impl fmt::Display for ExtendedCommunity {
             (1, 2 | 3) => write!(f, "{name}:{}:{low}", Ipv4Addr::from(high)),
             // A small number would be read back as one of two octets.
             (2, 2 | 3) if high > 0xffff => write!(f, "{name}:{high}:{low}"),
-            (0x40, 4) if asn > 0 && exact(f32::from_be_bytes([c, d, e, g])).is_some() => {
+            (0, 4) if asn > 0 && exact(f32::from_be_bytes([c, d, e, g])).is_some() => {
                 write!(f, "lb:{asn}:{}", exact(f32::from_be_bytes([c, d, e, g])).unwrap_or_default())
             }
             _ => write!(f, "0x{:016x}", u64::from_be_bytes(self.0)),
@@ -245,7 +246,7 @@ mod tests {
         assert_eq!(e("rt:65000:1"), [0, 2, 0xfd, 0xe8, 0, 0, 0, 1]);
         assert_eq!(e("RT:192.0.2.1:7"), [1, 2, 192, 0, 2, 1, 0, 7]);
         assert_eq!(e("soo:4200000000:1"), [2, 3, 0xfa, 0x56, 0xea, 0, 0, 1]);
-        assert_eq!(e("lb:65000:125000000"), [0x40, 4, 0xfd, 0xe8, 0x4c, 0xee, 0x6b, 0x28]);
+        assert_eq!(e("lb:65000:125000000"), [0, 4, 0xfd, 0xe8, 0x4c, 0xee, 0x6b, 0x28]);
         for bad in ["", "rt:1", "rt:x:1", "xx:1:2", "0x12", "rt:65536:65536", "lb:0:1"] {
             assert!(bad.parse::<ExtendedCommunity>().is_err(), "{bad}");
         }
@@ -258,7 +259,7 @@ mod tests {
             prop_assert_eq!(community.to_string().parse(), Ok(community));
             let [_, _, rest @ ..] = b;
             let [p, q, r, s, t, u] = rest;
-            for octets in [b, [kind, subtype, p, q, r, s, t, u], [0x40, 4, p, q, r, s, t, u]] {
+            for octets in [b, [kind, subtype, p, q, r, s, t, u], [0, 4, p, q, r, s, t, u], [0x40, 4, p, q, r, s, t, u]] {
                 let extended = ExtendedCommunity(octets);
                 prop_assert_eq!(extended.to_string().parse(), Ok(extended));
             }

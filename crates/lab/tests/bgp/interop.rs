@@ -132,9 +132,9 @@ fn external(scene: &Scene, which: Which) -> Result<()> {
         let said = daemon.said(V4)?.to_lowercase();
         let has = |any: &[&str]| any.iter().any(|word| said.contains(word));
         ensure!(has(&["50000:77", "(50000,77)"]) && has(&["50000:1:2", "(50000, 1, 2)"]), "{said}");
-        // NO_PEER is 65535:65284; the link bandwidth is an extended community of type 0x4004.
+        // NO_PEER is 65535:65284; BIRD shows of the link bandwidth, 1 MB/s, the octets of the number.
         ensure!(has(&["no-peer", "65535:65284", "(65535,65284)"]), "{said}");
-        ensure!(has(&["lb:50000:", "0x4004", "bandwidth", "[50000:1000000]"]), "{said}");
+        ensure!(has(&["lb:50000:", "(unknown 0x4, 50000, 1232348160)", "bandwidth", "[50000:1000000]"]), "{said}");
         Ok(())
     })?;
     if which != Which::GoBgp {
@@ -491,12 +491,14 @@ impl Daemon {
         }
     }
 
-    /// How many sessions of BFD are up; GoBGP has none.
+    /// How many sessions of BFD are up, and of FRR have been for a second: FRR 10.3 makes them anew when BGP comes up, and
+    /// does not miss a router of which it has heard nothing in the new one. GoBGP has none.
     fn bfd_up(&self) -> Result<usize> {
         Ok(match self {
             Daemon::Frr(frr) => {
                 let peers = frr.json("show bfd peers")?;
-                peers.as_array().into_iter().flatten().filter(|p| p["status"] == "up").count()
+                let settled = |p: &&serde_json::Value| p["status"] == "up" && p["uptime"].as_u64() >= Some(1);
+                peers.as_array().into_iter().flatten().filter(settled).count()
             }
             Daemon::Bird(bird) => bird.show("show bfd sessions")?.matches(" Up ").count(),
             Daemon::GoBgp(_) => 0,

@@ -17,8 +17,8 @@ fn paths(frr: &Frr, family: &str, prefix: &str) -> Result<BTreeMap<String, Value
 
 pub fn attributes(lab: &Lab) -> Result<()> {
     let (scene, frr, before) = with_frr(lab)?;
-    // Two pods on the first node, one on the second: the router sends twice as much to the first.
-    scene.service("web4", "bgp-eip", "IPv4", "Local", &[0, 0, 1])?;
+    // One pod on the first node, two on the second: the router sends twice as much to the second.
+    scene.service("web4", "bgp-eip", "IPv4", "Local", &[0, 1, 1])?;
     let said = POOLS
         .replace(
             "172.22.0.10}",
@@ -46,8 +46,8 @@ pub fn attributes(lab: &Lab) -> Result<()> {
             words.find(|w| *w == "weight").and_then(|_| words.next()).and_then(|w| w.parse::<f64>().ok())
         };
         let (Some(first), Some(second)) = (weight(&scene.nodes[0]), weight(&scene.nodes[1])) else { bail!("{route}") };
-        ensure!((1.8..=2.2).contains(&(first / second)), "{route}");
-        println!("two pods and one: weights {first} and {second}");
+        ensure!((1.8..=2.2).contains(&(second / first)), "{route}");
+        println!("one pod and two: weights {first} and {second}");
         Ok(())
     })?;
     until("a pool for another router is not announced to this one", secs(20), || {
