@@ -318,8 +318,8 @@ fn mrt(next_hop: Ipv4Addr, count: usize) -> Result<Vec<u8>> {
     record(PEER_INDEX_TABLE, &[&collector[..], &[0, 0], &[0, 1], &peer].concat())?;
     // ORIGIN, an empty AS_PATH, NEXT_HOP.
     let attributes = [&[0x40, 1, 1, 0, 0x40, 2, 0, 0x40, 3, 4][..], &collector].concat();
-    // Twice, see `inject`.
-    for number in (0..count).chain(0..count) {
+    // Again and again: the client may end before the last ones of a table are sent, also each time it is asked.
+    for number in (0..count).cycle().take((2 * count).max(2000)) {
         let head = [&u32::try_from(number)?.to_be_bytes()[..], &[32], &address(number).octets(), &[0, 1]].concat();
         let entry = [&[0; 6][..], &u16::try_from(attributes.len())?.to_be_bytes(), &attributes].concat();
         record(RIB_IPV4_UNICAST, &[head, entry].concat())?;
