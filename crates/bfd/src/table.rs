@@ -73,7 +73,8 @@ impl Table {
     }
 
     /// The session that a packet is for: the one that it names, from whatever address it comes; where it names none,
-    /// the one on the first of the paths that it may have come by, which are of one kind. What else is wrong with the packet, [`Session`](crate::Session) says.
+    /// the one on the first of the paths that it may have come by, which are of one kind. What else is wrong with the
+    /// packet, [`Session`](crate::Session) says.
     ///
     /// # Errors
     /// When there is none; counted.

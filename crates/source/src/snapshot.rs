@@ -3,7 +3,6 @@
 use crate::types::Object;
 use crate::whole::write_whole;
 use serde::{Deserialize, Serialize, Serializer};
-use std::borrow::Borrow;
 use std::cell::Cell;
 use std::fs::File;
 use std::io::BufReader;
@@ -20,15 +19,6 @@ struct Saved<T: Serialize> {
 
 /// Made one by one as they are written: there may be ten thousand.
 struct OneByOne<I>(Cell<Option<I>>);
-
-/// An object, owned or lent.
-struct Said<O>(O);
-
-impl<O: Borrow<Object>> Serialize for Said<O> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.borrow().serialize(serializer)
-    }
-}
 
 impl<I: IntoIterator<Item: Serialize>> Serialize for OneByOne<I> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -76,9 +66,8 @@ pub enum SnapshotError {
 }
 
 /// Saves the objects so that, whenever the machine stops, either the old or the new snapshot is whole.
-pub fn save(path: &Path, objects: impl IntoIterator<Item: Borrow<Object>>) -> Result<(), SnapshotError> {
-    let each = objects.into_iter().map(Said);
-    let saved = Saved { version: VERSION, objects: OneByOne(Cell::new(Some(each))) };
+pub fn save(path: &Path, objects: impl IntoIterator<Item = Object>) -> Result<(), SnapshotError> {
+    let saved = Saved { version: VERSION, objects: OneByOne(Cell::new(Some(objects))) };
     let written = write_whole(path, |file| Ok(serde_json::to_writer(file, &saved)?));
     written.map_err(|error| SnapshotError::Io { path: path.display().to_string(), error })
 }

@@ -62,14 +62,11 @@ pub fn gobgp(lab: &Lab) -> Result<()> {
 fn all(lab: &Lab, which: Which) -> Result<()> {
     let mut scene = Scene::new(lab)?;
     scene.apply("conf", &conf("").replace("17900", "179"))?;
-    // A router that is not there, and no device written: what is bound to one stands beside it.
-    scene.apply(
-        "nobody",
-        &Session { bfd: Some(300), ..Session::default() }
-            .peer()
-            .replace(ROUTER, "192.168.0.99")
-            .replace("tor", "nobody"),
-    )?;
+    // Routers that are not there, one for any device and one for its own: each kind of socket stands beside the other.
+    for (name, address, device) in [("nobody", "192.168.0.99", false), ("nobody-on-eth0", "192.168.0.98", true)] {
+        let session = Session { bfd: Some(300), device, ..Session::default() };
+        scene.apply(name, &session.peer().replace(ROUTER, address).replace("tor", name))?;
+    }
     let usual = Session::default();
     let step = |what: &str, result: Result<()>| result.with_context(|| format!("{which:?}: {what}"));
     step("external", external(&scene, which))?;
@@ -79,6 +76,7 @@ fn all(lab: &Lab, which: Which) -> Result<()> {
     step("signed and near, we wait on one interface", {
         up(&scene, which, &Session { we_wait: true, device: true, ..secure })
     })?;
+    step("we wait on any interface", up(&scene, which, &Session { we_wait: true, ..usual.clone() }))?;
     step("IPv4 with IPv6 next hops", v4_over_v6(&scene, which))?;
     step("all next hops over one session", all_next_hops(&scene, which))?;
     step("a silent cut", silent_cut(&scene, which))?;

@@ -195,13 +195,13 @@ impl Slices {
 
     /// Whether the watch says something of a wanted slice that its Service's own list did not say already.
     fn is_new(&self, slice: &discovery::EndpointSlice) -> bool {
-        let service = slice.labels().get(keys::SLICE_SERVICE);
+        let key = key(slice);
+        let service = slice.labels().get(keys::SLICE_SERVICE).map(|name| ServiceKey::new(key.namespace(), name));
         // A slice whose label was changed is not of its old Service any more.
-        if self.held.get(&key(slice)).is_some_and(|held| Some(held.service.name()) != service.map(String::as_str)) {
+        if self.held.get(&key).is_some_and(|held| Some(&held.service) != service.as_ref()) {
             return true;
         }
-        let Some(name) = service else { return false };
-        let service = ServiceKey::new(slice.meta().namespace.as_deref().unwrap_or_default(), name);
+        let Some(service) = service else { return false };
         self.known.get(&service).is_some_and(|known| version(slice.resource_version()) > *known)
     }
 

@@ -249,14 +249,14 @@ impl Thread {
             let message = buffer.get(..arrival.length.min(PACKET)).unwrap_or_default();
             let peer = arrival.from.ip();
             let by = |interface| Path::Single { interface, peer };
-            let came_by = match port {
-                (SINGLE_HOP_PORT, _, None) => vec![by(arrival.on)],
+            let came_by: &[Path] = match port {
+                (SINGLE_HOP_PORT, _, None) => &[by(arrival.on)],
                 // A device is a path of its own, since in a VRF it is not the interface by which packets come in. What is
                 // for a session without a device comes to this socket too.
-                (SINGLE_HOP_PORT, ..) => vec![by(IfIndex(0)), by(arrival.on)],
-                _ => vec![Path::Multi { local: arrival.to, peer }],
+                (SINGLE_HOP_PORT, ..) => &[by(IfIndex(0)), by(arrival.on)],
+                _ => &[Path::Multi { local: arrival.to, peer }],
             };
-            let found = self.table.find(&came_by, message).ok();
+            let found = self.table.find(came_by, message).ok();
             if let Some(running) = found.and_then(|d| self.sessions.get_mut(&d)) {
                 let input = Input::Packet { ttl: arrival.ttl, message: message.to_vec() };
                 running.session.handle(net::now(), input);
@@ -307,10 +307,8 @@ impl Thread {
         let text = |e: Error| e.to_string();
         let port = listens(&watched);
         if !self.receivers.contains_key(&port) {
-            let receiver = {
-                let same = self.receivers.iter().filter(|(p, _)| (p.0, p.1) == (port.0, port.1));
-                HopReceiver::bind(port.1, port.0, port.2.as_deref(), same.map(|(_, (_, r))| r)).map_err(text)?
-            };
+            let ours = self.receivers.iter().filter(|(p, _)| (p.0, p.1) == (port.0, port.1)).map(|(_, (_, r))| r);
+            let receiver = HopReceiver::bind(port.1, port.0, port.2.as_deref(), ours).map_err(text)?;
             self.poller.add(&receiver, self.next_token).map_err(text)?;
             self.receivers.insert(port, (self.next_token, receiver));
             self.next_token += 1;
